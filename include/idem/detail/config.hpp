@@ -1,0 +1,76 @@
+// The one file in which idem defines macros and in which it throws.
+//
+// Every macro has the prefix IDEM_ and is 0 or 1, or stands for a keyword that -fno-exceptions takes away.
+#pragma once
+
+#define IDEM_VERSION_MAJOR 0
+#define IDEM_VERSION_MINOR 1
+#define IDEM_VERSION_PATCH 0
+
+// One inline namespace with the major version of the interface. Nothing that idem stores depends on its name.
+#define IDEM_BEGIN_NAMESPACE \
+  namespace idem {           \
+  inline namespace v1 {
+#define IDEM_END_NAMESPACE \
+  }                        \
+  }
+
+#if defined(__cpp_exceptions) || defined(__EXCEPTIONS) || defined(_CPPUNWIND)
+#define IDEM_EXCEPTIONS 1
+#else
+#define IDEM_EXCEPTIONS 0
+#endif
+
+#if defined(__GXX_RTTI) || defined(__cpp_rtti) || defined(_CPPRTTI)
+#define IDEM_RTTI 1
+#else
+#define IDEM_RTTI 0
+#endif
+
+// glibc with libstdc++ ends a cancelled thread by an exception of its own that must not be swallowed.
+#if IDEM_EXCEPTIONS && defined(__GLIBC__) && defined(__GLIBCXX__)
+#define IDEM_FORCED_UNWIND 1
+#else
+#define IDEM_FORCED_UNWIND 0
+#endif
+
+#if IDEM_EXCEPTIONS
+#define IDEM_TRY try
+#define IDEM_CATCH(declaration) catch (declaration)
+#define IDEM_CATCH_ALL catch (...)
+#define IDEM_RETHROW throw
+#else
+#define IDEM_TRY if constexpr (true)
+#define IDEM_CATCH_ALL else
+#define IDEM_RETHROW static_cast<void>(0)
+#endif
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#define IDEM_NOINLINE __declspec(noinline)
+#define IDEM_COLD __declspec(noinline)
+#define IDEM_ALWAYS_INLINE __forceinline
+#else
+#define IDEM_NOINLINE __attribute__((noinline))
+#define IDEM_COLD __attribute__((noinline, cold))
+#define IDEM_ALWAYS_INLINE inline __attribute__((always_inline))
+#endif
+
+#include <cstdlib>  // abort, where exceptions are off
+
+IDEM_BEGIN_NAMESPACE
+namespace detail {
+
+/// Throws `error`, or ends the program where exceptions are off. `make` builds the exception, so that call sites carry
+/// no code for it.
+template <class Error>
+[[noreturn]] IDEM_COLD void raise(Error&& error) {
+#if IDEM_EXCEPTIONS
+  throw static_cast<Error&&>(error);
+#else
+  static_cast<void>(error);
+  std::abort();
+#endif
+}
+
+}  // namespace detail
+IDEM_END_NAMESPACE
