@@ -3,6 +3,8 @@
 // Every macro has the prefix IDEM_ and is 0 or 1, or stands for a keyword that -fno-exceptions takes away.
 #pragma once
 
+#include <cstdlib>  // abort where exceptions are off; also says which standard library this is
+
 #define IDEM_VERSION_MAJOR 0
 #define IDEM_VERSION_MINOR 1
 #define IDEM_VERSION_PATCH 0
@@ -54,8 +56,6 @@
 #define IDEM_COLD __attribute__((noinline, cold))
 #define IDEM_ALWAYS_INLINE inline __attribute__((always_inline))
 #endif
-
-#include <cstdlib>  // abort, where exceptions are off
 
 IDEM_BEGIN_NAMESPACE
 namespace detail {
