@@ -1,0 +1,68 @@
+// Which instructions for SHA-256 and CRC-32C this machine has, asked once.
+#pragma once
+
+#include <idem/detail/config.hpp>
+
+#include <atomic>
+#include <cstdint>
+
+IDEM_BEGIN_NAMESPACE
+namespace detail {
+
+enum CpuFeature : std::uint32_t {
+  cpu_asked = 1,   // set in every answer, so that zero means "not asked yet"
+  cpu_sha256 = 2,  // x86: SHA extensions with SSE4.1 and SSSE3
+  cpu_crc32c = 4   // x86: SSE4.2
+};
+
+#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
+
+struct CpuidLeaf {
+  std::uint32_t a, b, c, d;
+};
+
+// <cpuid.h> would put some eighty macros into the user's program.
+inline CpuidLeaf cpuid(std::uint32_t leaf) noexcept {
+  CpuidLeaf result;
+  __asm__ __volatile__("cpuid"
+                       : "=a"(result.a), "=b"(result.b), "=c"(result.c), "=d"(result.d)
+                       : "a"(leaf), "c"(std::uint32_t{0}));
+  return result;
+}
+
+// Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2A, CPUID. None of these instructions uses more
+// than the SSE registers, which every operating system that runs C++20 programs saves.
+IDEM_COLD inline std::uint32_t ask_cpu() noexcept {
+  std::uint32_t found = cpu_asked;
+  const std::uint32_t highest = cpuid(0).a;
+  if (highest < 1) return found;
+  const std::uint32_t leaf1_c = cpuid(1).c;
+  const bool ssse3 = ((leaf1_c >> 9) & 1u) != 0;
+  const bool sse41 = ((leaf1_c >> 19) & 1u) != 0;
+  const bool sse42 = ((leaf1_c >> 20) & 1u) != 0;
+  if (sse42) found |= cpu_crc32c;
+  if (highest >= 7 && ssse3 && sse41 && ((cpuid(7).b >> 29) & 1u) != 0) found |= cpu_sha256;
+  return found;
+}
+
+#else
+
+inline std::uint32_t ask_cpu() noexcept { return cpu_asked; }
+
+#endif
+
+inline constinit std::atomic<std::uint32_t> cpu_answer{0};
+
+/// The CpuFeature bits of this machine. Safe from any thread and at any time, also before main: threads that meet in
+/// the first call get the same answer.
+inline std::uint32_t cpu_features() noexcept {
+  std::uint32_t answer = cpu_answer.load(std::memory_order_relaxed);
+  if (answer == 0) [[unlikely]] {
+    answer = ask_cpu();
+    cpu_answer.store(answer, std::memory_order_relaxed);
+  }
+  return answer;
+}
+
+}  // namespace detail
+IDEM_END_NAMESPACE
