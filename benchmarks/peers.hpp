@@ -56,9 +56,9 @@ class HandwrittenGuard {
   std::unordered_map<std::string, Invoice> results_;
 };
 
-/// The same over oneTBB's concurrent_hash_map: duplicates share an element's lock, and a first call holds it alone while
-/// the function runs, so that callers that meet run it once. It neither expires nor bounds what it keeps, and a function
-/// that throws would leave an empty result behind.
+/// The same over oneTBB's concurrent_hash_map: duplicates share an element's lock, and a first call holds it alone
+/// while the function runs, so that callers that meet run it once. It neither expires nor bounds what it keeps, and a
+/// function that throws would leave an empty result behind.
 ///
 /// Thread safety: calls may come from many threads.
 class TbbGuard {
