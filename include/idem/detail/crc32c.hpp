@@ -75,8 +75,8 @@ inline std::uint32_t accelerated(std::uint32_t crc, const std::uint8_t* bytes, s
 }  // namespace crc32c_impl
 
 /// The CRC-32C of a message. `crc` is 0 for its first piece and the result so far for each further one: crc32c(0,
-/// "123456789", 9) is 0xE3069283, and so is crc32c(crc32c(0, "1234", 4), "56789", 5). `data` may be null where `size` is
-/// zero. Safe from any thread.
+/// "123456789", 9) is 0xE3069283, and so is crc32c(crc32c(0, "1234", 4), "56789", 5). `data` may be null where `size`
+/// is zero. Safe from any thread.
 inline std::uint32_t crc32c(std::uint32_t crc, const void* data, std::size_t size) noexcept {
   const auto* bytes = static_cast<const std::uint8_t*>(data);
   return ~(crc32c_impl::accelerated_available() ? crc32c_impl::accelerated(~crc, bytes, size)

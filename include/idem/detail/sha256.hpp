@@ -108,7 +108,8 @@ __attribute__((always_inline, target("sha,sse4.1,ssse3"))) inline Words pick(Wor
 #endif
 }
 
-__attribute__((always_inline, target("sha,sse4.1,ssse3"))) inline Words load_message(const std::uint8_t* from) noexcept {
+__attribute__((always_inline, target("sha,sse4.1,ssse3"))) inline Words load_message(
+    const std::uint8_t* from) noexcept {
   Octets octets;
   std::memcpy(&octets, from, sizeof octets);
   const Octets big_endian_words = {3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12};
@@ -139,8 +140,8 @@ __attribute__((always_inline, target("sha,sse4.1,ssse3"))) inline Words schedule
       __builtin_ia32_sha256msg2(reinterpret_cast<SignedWords>(without_sigma1), reinterpret_cast<SignedWords>(w3)));
 }
 
-/// What portable() does, by the SHA extensions (Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2B,
-/// SHA256RNDS2, SHA256MSG1, SHA256MSG2). REQUIRES: accelerated_available().
+/// What portable() does, by the SHA extensions (Intel 64 and IA-32 Architectures Software Developer's Manual, volume
+/// 2B, SHA256RNDS2, SHA256MSG1, SHA256MSG2). REQUIRES: accelerated_available().
 __attribute__((target("sha,sse4.1,ssse3"))) inline void accelerated(std::uint32_t* state, const std::uint8_t* blocks,
                                                                     std::size_t count) noexcept {
   Words abcd, efgh;
@@ -199,7 +200,8 @@ struct Tail {
   std::uint8_t bytes[2 * block_size];
 };
 
-/// Ends a message of which `state` has taken `taken` bytes, a multiple of 64, and of which `size` bytes at `data` are left.
+/// Ends a message of which `state` has taken `taken` bytes, a multiple of 64, and of which `size` bytes at `data` are
+/// left.
 inline Digest finish(std::uint32_t* state, std::uint64_t taken, const void* data, std::size_t size,
                      Tail& tail) noexcept {
   const auto* bytes = static_cast<const std::uint8_t*>(data);
@@ -270,7 +272,8 @@ class Sha256 {
   std::uint8_t buffer_[sha256_impl::block_size] = {};
 };
 
-/// SHA-256 of `size` bytes at `data`, which may be null where `size` is zero. Copies nothing but the last, partial block.
+/// SHA-256 of `size` bytes at `data`, which may be null where `size` is zero. Copies nothing but the last, partial
+/// block.
 inline Digest sha256(const void* data, std::size_t size) noexcept {
   std::uint32_t state[8];
   std::memcpy(state, sha256_impl::initial, sizeof state);
@@ -278,8 +281,8 @@ inline Digest sha256(const void* data, std::size_t size) noexcept {
   return sha256_impl::finish(state, 0, data, size, tail);
 }
 
-/// HMAC-SHA-256 under one secret of any length. The secret's two blocks are hashed once, here; the object keeps only the
-/// states after them and erases those in its destructor, best effort. Safe to use from many threads.
+/// HMAC-SHA-256 under one secret of any length. The secret's two blocks are hashed once, here; the object keeps only
+/// the states after them and erases those in its destructor, best effort. Safe to use from many threads.
 class HmacSha256 {
  public:
   HmacSha256(const void* secret, std::size_t size) noexcept {
