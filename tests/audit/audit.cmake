@@ -1,0 +1,16 @@
+# Static checks of the sources.
+set(audit "${CMAKE_CURRENT_LIST_DIR}")
+
+function(idem_audit name)
+  add_test(NAME audit.${name} COMMAND ${ARGN})
+  set_tests_properties(audit.${name} PROPERTIES TIMEOUT 120 LABELS audit)
+endfunction()
+
+idem_audit(layering Python3::Interpreter "${audit}/layering.py" "${PROJECT_SOURCE_DIR}")
+idem_audit(layering_can_fail Python3::Interpreter "${audit}/layering.py" --self-test)
+idem_audit(versions_agree Python3::Interpreter "${audit}/versions.py" "${PROJECT_SOURCE_DIR}")
+if(CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
+  idem_audit(includes Python3::Interpreter "${audit}/includes.py" "${PROJECT_SOURCE_DIR}" "${CMAKE_CXX_COMPILER}")
+  idem_audit(macros Python3::Interpreter "${audit}/macros.py" "${PROJECT_SOURCE_DIR}" "${CMAKE_CXX_COMPILER}"
+             "${PROJECT_BINARY_DIR}/tests/headers/generated")
+endif()

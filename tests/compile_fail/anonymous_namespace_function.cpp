@@ -1,0 +1,16 @@
+// expect: anonymous namespace
+// Two files may hold two such functions of one name: their keys would meet.
+#include <idem/idem.hpp>
+
+namespace {
+int charge(int cents) { return cents; }
+}  // namespace
+
+int main() {
+#ifdef IDEM_CORRECTED
+  auto charge_once = idem::idempotent<"billing.charge">(charge);
+#else
+  auto charge_once = idem::idempotent<charge>();
+#endif
+  static_cast<void>(charge_once(100));
+}

@@ -1,0 +1,26 @@
+// expect: codec
+// SER-07: a result that a store of bytes can't keep is refused, never stored as nothing.
+#include <idem/idem.hpp>
+
+class Receipt {
+ public:
+  explicit Receipt(int id) : id_(id) {}
+  int id() const { return id_; }
+
+ private:
+#ifdef IDEM_CORRECTED
+  friend struct idem::codec<Receipt>;
+#endif
+  int id_;
+};
+
+#ifdef IDEM_CORRECTED
+template <>
+struct idem::codec<Receipt> {
+  static constexpr std::string_view shape = "receipt";
+  static void encode(Writer& writer, const Receipt& receipt) { writer.write(receipt.id_); }
+  static Receipt decode(Reader& reader) { return Receipt{reader.read<int>()}; }
+};
+#endif
+
+int main() { idem::detail::require_storable<Receipt>(); }

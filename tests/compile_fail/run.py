@@ -1,0 +1,53 @@
+"""Compiles one case with each compiler and expects it to be refused with the right words.
+
+usage: run.py INCLUDE_FOLDER CASE COMPILER...
+
+The first line of a case is `// expect: WORDS`, or `// expect(g++): WORDS` / `// expect(clang): WORDS` for one kind of
+compiler; a kind that isn't named is not tried. The words must stand in an error of the compiler. With
+-DIDEM_CORRECTED the same file must compile, so that it fails for the reason named and no other.
+"""
+
+import re
+import subprocess
+import sys
+
+include, case, *compilers = sys.argv[1:]
+
+with open(case, encoding="utf-8") as source:
+    expectations = [re.fullmatch(r"// expect(?:\((g\+\+|clang)\))?: (.+)\n", line) for line in source]
+expectations = {match.group(1): match.group(2) for match in expectations if match}
+if not expectations:
+    sys.exit(f"{case}: no line `// expect: WORDS`")
+
+
+def compile_case(compiler, *options):
+    return subprocess.run(
+        [compiler, "-std=c++20", "-fsyntax-only", f"-I{include}", *options, case],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+
+
+failed = False
+tried = 0
+for compiler in compilers:
+    kind = "clang" if "clang" in compiler else "g++"
+    words = expectations.get(kind, expectations.get(None))
+    if words is None:
+        continue
+    tried += 1
+    # Only the errors themselves count: around them compilers quote lines of the case, which may hold the words too.
+    refused = compile_case(compiler)
+    output = " ".join(line for line in refused.stdout.splitlines() if "error:" in line)
+    if refused.returncode == 0:
+        print(f"{compiler}: compiles, but must not")
+        failed = True
+    elif words not in output:
+        print(f"{compiler}: does not say: {words}\n{refused.stdout}")
+        failed = True
+    corrected = compile_case(compiler, "-DIDEM_CORRECTED")
+    if corrected.returncode != 0:
+        print(f"{compiler}: the corrected case must compile\n{corrected.stdout}")
+        failed = True
+if not tried:
+    print("no compiler tried it")
+    failed = True
+sys.exit(failed)
