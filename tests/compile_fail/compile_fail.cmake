@@ -1,13 +1,11 @@
 # Code that must not compile, with the sentence the user reads; see run.py.
-find_program(idem_clang_14 clang++-14)
-find_program(idem_clang_19 clang++-19)
-mark_as_advanced(idem_clang_14 idem_clang_19)
+# One of each kind is enough for the words.
+find_program(idem_clang NAMES clang++-19 clang++)
+mark_as_advanced(idem_clang)
 set(compilers "${CMAKE_CXX_COMPILER}")
-foreach(compiler IN ITEMS ${idem_clang_14} ${idem_clang_19})
-  if(compiler)
-    list(APPEND compilers "${compiler}")
-  endif()
-endforeach()
+if(idem_clang)
+  list(APPEND compilers "${idem_clang}")
+endif()
 list(REMOVE_DUPLICATES compilers)
 
 file(GLOB cases CONFIGURE_DEPENDS "${CMAKE_CURRENT_LIST_DIR}/*.cpp")

@@ -19,7 +19,7 @@ function(idem_configuration name compiler)
       "${CMAKE_COMMAND}" "-DSOURCE=${PROJECT_SOURCE_DIR}" "-DBINARY=${PROJECT_BINARY_DIR}/${name}"
       "-DPARALLEL=${idem_processors}" -P "${PROJECT_SOURCE_DIR}/tests/cross/configuration.cmake" --
       "-DCMAKE_CXX_COMPILER=${compiler}" ${idem_launcher} -DCMAKE_CXX_EXTENSIONS=OFF -DIDEM_WARNINGS_AS_ERRORS=ON
-      -DIDEM_TEST_HEADERS=ON -DCMAKE_BUILD_TYPE=Debug ${ARGN})
+      -DIDEM_TEST_HEADERS=ON -DIDEM_TEST_PRECOMPILED=ON -DCMAKE_BUILD_TYPE=Debug ${ARGN})
   # A build uses all processors by itself.
   set_tests_properties(configuration.${name} PROPERTIES TIMEOUT 1500 PROCESSORS ${idem_processors} LABELS configuration)
   find_program(idem_compiler_${compiler} ${compiler})

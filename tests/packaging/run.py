@@ -132,7 +132,7 @@ def find_package_32_bit():
     version_file = next(prefix.rglob("idem-config-version.cmake"))
     script = scratch / "ask.cmake"
     script.write_text(
-        'set(CMAKE_SIZEOF_VOID_P 4)\nset(PACKAGE_FIND_NAME idem)\n'
+        'cmake_minimum_required(VERSION 3.23)\nset(CMAKE_SIZEOF_VOID_P 4)\nset(PACKAGE_FIND_NAME idem)\n'
         f'set(PACKAGE_FIND_VERSION "{major}.{minor}")\nset(PACKAGE_FIND_VERSION_MAJOR {major})\n'
         f'include("{version_file}")\n'
         'if(PACKAGE_VERSION_UNSUITABLE OR NOT PACKAGE_VERSION_COMPATIBLE)\n  message(FATAL_ERROR "refused")\nendif()\n',
