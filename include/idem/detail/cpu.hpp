@@ -6,13 +6,17 @@
 #include <atomic>
 #include <cstdint>
 
+#if defined(__GNUC__) && defined(__AARCH64EL__) && defined(__linux__)
+#include <sys/auxv.h>  // getauxval
+#endif
+
 IDEM_BEGIN_NAMESPACE
 namespace detail {
 
 enum CpuFeature : std::uint32_t {
   cpu_asked = 1,   // set in every answer, so that zero means "not asked yet"
-  cpu_sha256 = 2,  // x86: SHA extensions with SSE4.1 and SSSE3
-  cpu_crc32c = 4   // x86: SSE4.2
+  cpu_sha256 = 2,  // x86: SHA extensions with SSE4.1 and SSSE3; AArch64: SHA2
+  cpu_crc32c = 4   // x86: SSE4.2; AArch64: CRC32
 };
 
 #if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
@@ -42,6 +46,17 @@ IDEM_COLD inline std::uint32_t ask_cpu() noexcept {
   const bool sse42 = ((leaf1_c >> 20) & 1u) != 0;
   if (sse42) found |= cpu_crc32c;
   if (highest >= 7 && ssse3 && sse41 && ((cpuid(7).b >> 29) & 1u) != 0) found |= cpu_sha256;
+  return found;
+}
+
+#elif defined(__GNUC__) && defined(__AARCH64EL__) && defined(__linux__)
+
+// getauxval(3); the bits are those of the kernel's Documentation/arch/arm64/elf_hwcaps.rst.
+IDEM_COLD inline std::uint32_t ask_cpu() noexcept {
+  const unsigned long capabilities = ::getauxval(AT_HWCAP);
+  std::uint32_t found = cpu_asked;
+  if ((capabilities & (1ul << 6)) != 0) found |= cpu_sha256;
+  if ((capabilities & (1ul << 7)) != 0) found |= cpu_crc32c;
   return found;
 }
 
