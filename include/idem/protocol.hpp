@@ -8,7 +8,7 @@
 //
 //   (absent) --claim--> in progress, live --complete/fail--> completed/failed --expiry--> (absent)
 //       ^                 |        |
-//       +----release------+        +--abandon, owner gone, lease ended--> in progress, in doubt
+//       +----release------+        +--abandon, owner gone, lease ended, release of a takeover--> in progress, in doubt
 //                                       |            |          |
 //                                       |            |          +--complete/fail by the same owner, resolve--> finished
 //                                       |            +--claim that takes over--> in progress, live (epoch + 1)
@@ -203,12 +203,17 @@ constexpr Transition finish(const Record* record, const Ownership& owner, State 
   return {Answer::ok, Change::write, next};
 }
 
-/// Gives the key back, since the function didn't run or had no effect.
+/// Gives the key back, since the function didn't run or had no effect. That says nothing of an earlier owner's run: a
+/// record that was taken over is in doubt again, as it was before.
 constexpr Transition release(const Record* record, const Ownership& owner, TimePoint now) noexcept {
   if (record == nullptr || expired(*record, now)) return detail::unchanged(Answer::ok, nullptr);
   if (!detail::holds(record, owner) || record->state != State::in_progress)
     return detail::unchanged(Answer::stale, record);
-  return {Answer::ok, Change::erase, *record};
+  if (record->attempt <= 1) return {Answer::ok, Change::erase, *record};
+  if (record->abandoned) return detail::unchanged(Answer::ok, record);
+  Record next = *record;
+  next.abandoned = true;
+  return {Answer::ok, Change::write, next};
 }
 
 /// Puts the key in doubt at once: its owner lives, but doesn't know the outcome or can't record it.
