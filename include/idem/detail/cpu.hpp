@@ -3,7 +3,6 @@
 
 #include <idem/detail/config.hpp>
 
-#include <atomic>
 #include <cstdint>
 
 #if defined(__GNUC__) && defined(__AARCH64EL__) && defined(__linux__)
@@ -62,22 +61,31 @@ IDEM_COLD inline std::uint32_t ask_cpu() noexcept {
 
 #else
 
-inline std::uint32_t ask_cpu() noexcept { return cpu_asked; }
+constexpr std::uint32_t ask_cpu() noexcept { return cpu_asked; }
 
 #endif
 
-inline constinit std::atomic<std::uint32_t> cpu_answer{0};
+#if defined(__GNUC__)
+
+inline constinit std::uint32_t cpu_answer = 0;
 
 /// The CpuFeature bits of this machine. Safe from any thread and at any time, also before main: threads that meet in
 /// the first call get the same answer.
 inline std::uint32_t cpu_features() noexcept {
-  std::uint32_t answer = cpu_answer.load(std::memory_order_relaxed);
+  // The compilers' own atomics: <atomic> would double the compile time of the headers for keys.
+  std::uint32_t answer = __atomic_load_n(&cpu_answer, __ATOMIC_RELAXED);
   if (answer == 0) [[unlikely]] {
     answer = ask_cpu();
-    cpu_answer.store(answer, std::memory_order_relaxed);
+    __atomic_store_n(&cpu_answer, answer, __ATOMIC_RELAXED);
   }
   return answer;
 }
+
+#else
+
+constexpr std::uint32_t cpu_features() noexcept { return ask_cpu(); }
+
+#endif
 
 }  // namespace detail
 IDEM_END_NAMESPACE
