@@ -1,6 +1,6 @@
 # Code that must not compile, with the sentence the user reads; see run.py.
 # One of each kind is enough for the words.
-find_program(idem_clang NAMES clang++-19 clang++)
+find_program(idem_clang NAMES clang++-19 clang++ NO_CMAKE_SYSTEM_PATH)
 mark_as_advanced(idem_clang)
 set(compilers "${CMAKE_CXX_COMPILER}")
 if(idem_clang)
