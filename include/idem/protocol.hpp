@@ -139,7 +139,18 @@ constexpr void finish_at(Record& record, State state, TimePoint now, Duration tt
   record.lease_until = (TimePoint::max)();
 }
 
+constexpr bool conflicts(const Record& record, const Digest* fingerprint) noexcept {
+  return fingerprint != nullptr && record.has_fingerprint && !(record.fingerprint == *fingerprint);
+}
+
 }  // namespace detail
+
+/// What a claim of a finished record that hasn't expired is answered. Changes nothing, so that a store that can read a
+/// record without a lock may answer by this alone. REQUIRES: the record is completed or failed.
+constexpr Answer replay(const Record& record, const Digest* fingerprint) noexcept {
+  if (detail::conflicts(record, fingerprint)) return Answer::conflict;
+  return record.state == State::completed ? Answer::completed : Answer::failed;
+}
 
 /// Asks for the key. `floor`: see next_epoch.
 constexpr Transition claim(const Record* record, const ClaimRequest& request, TimePoint now, bool owner_gone,
@@ -153,10 +164,8 @@ constexpr Transition claim(const Record* record, const ClaimRequest& request, Ti
       if (request.complete_at_once && record->state == State::completed)
         return detail::unchanged(Answer::acquired, record);
     }
-    if (request.fingerprint != nullptr && record->has_fingerprint && !(record->fingerprint == *request.fingerprint))
-      return detail::unchanged(Answer::conflict, record);
-    if (found == Status::completed) return detail::unchanged(Answer::completed, record);
-    if (found == Status::failed) return detail::unchanged(Answer::failed, record);
+    if (record->state != State::in_progress) return detail::unchanged(replay(*record, request.fingerprint), record);
+    if (detail::conflicts(*record, request.fingerprint)) return detail::unchanged(Answer::conflict, record);
     if (found == Status::running) return detail::unchanged(Answer::running, record);
     if (!request.take_over) return detail::unchanged(Answer::in_doubt, record);
   }
