@@ -61,6 +61,9 @@ inline std::uint64_t micros(TimePoint time) noexcept {
   return static_cast<std::uint64_t>(std::int64_t{time.time_since_epoch().count()});
 }
 
+/// REQUIRES: it fits.
+inline std::uint32_t narrow(std::uint64_t number) noexcept { return static_cast<std::uint32_t>(number); }
+
 inline TimePoint time_at(const std::uint8_t* from) noexcept {
   return TimePoint{std::chrono::microseconds{static_cast<std::int64_t>(load_le64(from))}};
 }
@@ -102,8 +105,8 @@ inline bool encode_record(Bytes& out, const StoredRecord& stored) {
   store_le64(begin + at_expires, micros(record.expires_at));
   std::memcpy(begin + at_key, stored.key.bytes, sizeof(Digest));
   store_le32(begin + at_version, stored.version);
-  store_le32(begin + at_name_size, static_cast<std::uint32_t>(stored.name.size()));
-  store_le32(begin + at_payload_size, static_cast<std::uint32_t>(payload_size));
+  store_le32(begin + at_name_size, narrow(stored.name.size()));
+  store_le32(begin + at_payload_size, narrow(payload_size));
 
   std::uint8_t* to = begin + head_size;
   if (record.has_fingerprint) {
