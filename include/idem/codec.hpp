@@ -151,7 +151,7 @@ constexpr bool find_stored_fields(std::uint64_t stored_shape, std::size_t& count
     closed.put('}');
     return closed.finish() == stored_shape;
   };
-  const auto matches_with = [&]<class Next>(Types<Next>) {
+  [[maybe_unused]] const auto matches_with = [&]<class Next>(Types<Next>) {
     if (count != 0) sink.put(',');
     ShapeOf<false, T>::template put<Next>(sink);
     ++count;

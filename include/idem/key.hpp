@@ -10,7 +10,6 @@
 #include <idem/detail/config.hpp>
 #include <idem/detail/sha256.hpp>
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -48,9 +47,10 @@ class KeyDomain {
     return keyed_ ? mac_.mac(data, size) : sha256(data, size);
   }
 
-  void retain() const noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
+  // The builtins rather than <atomic>, which would cost every file that only makes keys as much as <string> does.
+  void retain() const noexcept { __atomic_fetch_add(&references_, 1, __ATOMIC_RELAXED); }
   void drop() const noexcept {
-    if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
+    if (__atomic_fetch_sub(&references_, 1, __ATOMIC_ACQ_REL) == 1) delete this;
   }
 
  private:
@@ -62,7 +62,7 @@ class KeyDomain {
   HmacSha256 mac_;
   bool keyed_;
   Digest prefix_ = {};
-  mutable std::atomic<std::size_t> references_{1};
+  mutable std::size_t references_ = 1;
 };
 
 /// Refers to a domain. One that borrows doesn't count, which keeps a shared counter off the path of every call; each

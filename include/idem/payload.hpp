@@ -2,6 +2,7 @@
 #pragma once
 
 #include <idem/detail/config.hpp>
+#include <idem/detail/type_name.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -36,18 +37,11 @@ namespace detail {
 /// type (anonymous namespaces, local types, lambdas).
 template <class T>
 constexpr std::string_view object_name() noexcept {
-#if defined(__GNUC__) || defined(__clang__)
-  constexpr std::string_view signature = __PRETTY_FUNCTION__;
-  constexpr std::size_t start = signature.rfind("T = ");
-  if constexpr (start != std::string_view::npos) {
-    constexpr std::string_view name = signature.substr(start);
-    if constexpr (name.find('(') == std::string_view::npos && name.find("anonymous") == std::string_view::npos &&
-                  name.find("lambda") == std::string_view::npos && name.find("unnamed") == std::string_view::npos) {
-      return name;
-    }
-  }
-#endif
-  return {};
+  constexpr std::string_view signature = pretty_type<T>();
+  constexpr std::string_view name = signature.substr(signature.find("T = "));
+  constexpr bool shared = name.find('(') == std::string_view::npos && name.find("anonymous") == std::string_view::npos &&
+                          name.find("lambda") == std::string_view::npos && name.find("unnamed") == std::string_view::npos;
+  return shared ? name : std::string_view{};
 }
 
 template <class T>

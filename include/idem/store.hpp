@@ -48,6 +48,9 @@ struct Reply {
   Answer answer = Answer::unavailable;
   Record record = {};       ///< As it stands after the operation, where there is one.
   Payload payload = {};     ///< Of completed and failed records.
+  /// Of acquired, where leases prove liveness: until when, by the store's `now()`, the key is surely the caller's, counted
+  /// from before the request was sent.
+  TimePoint valid_until = (TimePoint::max)();
   std::string message = {}; ///< Of unavailable and corrupt: what happened and what to do. Never holds an argument.
 };
 
@@ -106,7 +109,9 @@ struct StoreStats {
 ///  6. now: a clock that is never set back, for deadlines of waiting. Timestamps of records are the store's own affair.
 ///  7. Code of the user (observers, results' copies and destructors, for_each's function) runs without any lock held.
 ///  8. erase, clear and purge never remove a live running record. clear gives the number of records removed.
-///  9. traits say what it keeps, who proves that an owner lives, whether records survive the process, and whose clock
+///  9. `peek`, which a store may have or not, answers completed, failed or conflict for a finished record where it can do so
+///     much faster than claim could, by the same rules; anything else is absent, which says nothing.
+/// 10. traits say what it keeps, who proves that an owner lives, whether records survive the process, and whose clock
 ///     judges; `S::keeps` is the same at compile time.
 template <class S>
 concept Store = requires(S& store, const S& fixed, const Key& key, const ClaimRequest& claim, const Ownership& owner,

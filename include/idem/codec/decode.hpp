@@ -321,9 +321,10 @@ inline void decode_tied(Reader& in, std::size_t count, T& tied, std::index_seque
 template <class T, class... Read>
 concept MadeOf = requires(Read&&... fields) { T{static_cast<Read&&>(fields)...}; };
 
-// The initializers left out are left out on purpose.
+// Initializers are left out on purpose, and a field may be a bit-field, which can't be asked for its width.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
+#pragma GCC diagnostic ignored "-Wconversion"
 template <class T, class... First>
 inline T make_record(Reader& in, Types<First...>) {
   return T{in.template read<First>()...};

@@ -210,7 +210,7 @@ constexpr void require_key_part() noexcept {
                 "idem: a type that isn't complete here can't be part of a key. Include its definition, or say with "
                 "key_by(f) or key_from<i...> what identifies the call.");
   static_assert(why != Refusal::no_codec,
-                "idem: this type can't be part of a key yet. Give it `friend auto idem_fields(auto& self) { return "
+                "idem: this type can't be part of a key yet. Give it `friend auto idem_fields(T& self) { return "
                 "std::tie(self.a, self.b); }`, specialise idem::codec<T>, or say with key_by(f) or key_from<i...> what "
                 "identifies the call.");
   static_assert(why == Refusal::none || why == Refusal::reference || why == Refusal::raw_pointer ||
@@ -281,7 +281,7 @@ constexpr void require_storable() noexcept {
                   "idem: a unique_ptr with a deleter of its own can't be a stored result: a replay makes its object "
                   "with new. Return a plain unique_ptr, give it a codec<T>, or use without_result.");
     static_assert(why != Refusal::incomplete && why != Refusal::no_codec && why != Refusal::floating_duration,
-                  "idem: this type can't be a stored result yet. Give it `friend auto idem_fields(auto& self) { return "
+                  "idem: this type can't be a stored result yet. Give it `friend auto idem_fields(T& self) { return "
                   "std::tie(self.a, self.b); }`, specialise idem::codec<T>, or use without_result.");
   }
 }

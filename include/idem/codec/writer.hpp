@@ -116,7 +116,7 @@ class Writer {
   }
   void end_custom(std::size_t begin) noexcept {
     if (too_large_) return;
-    const std::size_t size = out_.size() - begin;
+    const std::uint64_t size = out_.size() - begin;
     if (size > 0xffffffffu) refuse("a value of a codec of the program's own takes 4 GiB or more");
     detail::store_le32(out_.data() + begin - 4, static_cast<std::uint32_t>(size & 0xffffffffu));
   }

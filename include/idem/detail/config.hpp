@@ -36,9 +36,18 @@
 #define IDEM_FORCED_UNWIND 0
 #endif
 
+#if IDEM_FORCED_UNWIND
+#include <cxxabi.h>  // the exception that ends a cancelled thread
+// Stands before each handler that doesn't throw again: a cancelled thread must be let go.
+#define IDEM_CATCH_UNWIND \
+  catch (::abi::__forced_unwind&) { throw; }
+#else
+#define IDEM_CATCH_UNWIND
+#endif
+
 #if IDEM_EXCEPTIONS
 #define IDEM_TRY try
-#define IDEM_CATCH(declaration) catch (declaration)
+#define IDEM_CATCH_STD(name) catch (const ::std::exception& name)
 #define IDEM_CATCH_ALL catch (...)
 #define IDEM_RETHROW throw
 #else

@@ -17,7 +17,7 @@ namespace detail {
 // Converts to whatever a field needs. Like the other types here it is only used unevaluated.
 struct Anything {
   template <class U>
-  constexpr operator U() const noexcept;
+  operator U() const noexcept;
 };
 
 template <std::size_t>
@@ -28,7 +28,7 @@ template <class T>
 struct AnyBaseOf {
   template <class U>
     requires(std::is_base_of_v<U, T> && !std::is_same_v<U, T>)
-  constexpr operator U() const noexcept;
+  operator U() const noexcept;
 };
 
 // Converts to nothing: what can be made of it can be made of everything.

@@ -1,0 +1,250 @@
+// Claims by hand, for code that can't be wrapped in a function: claim, do it, complete.
+#pragma once
+
+#include <idem/any_store.hpp>
+#include <idem/context.hpp>
+#include <idem/detail/acquisition.hpp>
+#include <idem/detail/config.hpp>
+#include <idem/detail/results.hpp>
+#include <idem/detail/signature.hpp>
+#include <idem/error.hpp>
+#include <idem/options.hpp>
+#include <idem/outcome.hpp>
+
+#include <concepts>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+IDEM_BEGIN_NAMESPACE
+
+struct ClaimOptions {
+  Duration ttl = std::chrono::hours(24);            ///< How long the outcome is remembered, from its end on.
+  Duration lease = std::chrono::seconds(30);        ///< Where nothing else proves that the owner lives.
+  Duration wait_timeout = std::chrono::seconds(10); ///< For a running call; 0: it doesn't wait.
+  OnInDoubt on_in_doubt = OnInDoubt::report;        ///< rerun: a key in doubt is acquired, with a higher fencing token.
+};
+
+namespace detail {
+struct ClaimAccess;
+}
+
+/// A key claimed by hand. Move-only. When it's destroyed without complete, fail or release, the key is in doubt at once:
+/// never taken for success, never free.
+/// Thread safety: used by one thread at a time; it may change threads.
+class Claim {
+ public:
+  Claim(Claim&&) noexcept = default;
+  /// What the claim held before is put in doubt.
+  Claim& operator=(Claim&& other) noexcept {
+    Claim moved(std::move(other));
+    std::swap(held_, moved.held_);
+    return *this;
+  }
+  ~Claim() = default;
+
+  /// The key is the caller's: go ahead, then say how it ended.
+  bool acquired() const noexcept { return held_ != nullptr && held_->run.has_value(); }
+  explicit operator bool() const noexcept { return acquired(); }
+
+  /// What the store answered: acquired, running, in_doubt, completed, failed, unavailable or corrupt.
+  Answer status() const noexcept { return held_ == nullptr ? Answer::unavailable : held_->reply.answer; }
+  /// When the key was first claimed; the clock's epoch where nothing is known.
+  TimePoint first_seen_at() const noexcept { return held_ == nullptr ? TimePoint() : held_->reply.record.started_at; }
+
+  /// The outcome of an earlier run, as a guard's try_call would give it.
+  template <class R>
+  Outcome<R> result() const {
+    using Keeping = KeepingOf<R>;
+    static_assert(Keeping::check());
+    Outcome<R> outcome;
+    using Access = detail::OutcomeAccess;
+    ErrorInfo& info = Access::info(outcome);
+    if (held_ == nullptr) {
+      info = {Verdict::unavailable, Effect::unknown, "idem: this claim was moved from"};
+      return outcome;
+    }
+    Access::key(outcome, held_->key);
+    Access::facts(outcome) = detail::Facts(held_->reply.record);
+    detail::describe<R, Keeping, true>(outcome, held_->reply, held_->key, detail::NoSeal{});
+    return outcome;
+  }
+
+  /// What a guarded function gets as its Context. REQUIRES: acquired.
+  Context& context() { return held_->context(); }
+
+  /// It happened; at most one value is kept as its result. executed; stale where another owner took over meanwhile, or
+  /// the claim has ended before; unrecorded where the outcome isn't durable, and the key is in doubt.
+  template <class... V>
+  Verdict complete(const V&... value) {
+    static_assert(sizeof...(V) <= 1, "idem: complete takes one value, or none");
+    if (!open()) return Verdict::stale;
+    detail::Bytes scratch;
+    if constexpr (sizeof...(V) == 0) {
+      detail::Slot<void> slot;
+      slot.emplace();
+      return ended(held_->run->complete(source<void>(slot, scratch), held_->ttl), Verdict::executed);
+    } else {
+      return complete_with(scratch, std::decay_t<const V&>(value)...);
+    }
+  }
+
+#if IDEM_EXCEPTIONS
+  /// It failed for good, and that is the outcome: kept and replayed. failed, stale or unrecorded.
+  Verdict fail(const std::exception_ptr& failure) {
+    if (!open()) return Verdict::stale;
+    detail::Bytes scratch;
+    const Source kept = KeepingOf<void>::failure_source(held_->store, failure, held_->key, detail::NoSeal{},
+                                                        max_result_bytes, scratch);
+    return ended(held_->run->fail(kept, held_->ttl), Verdict::failed);
+  }
+  template <class E>
+    requires(!std::same_as<E, std::exception_ptr>)
+  Verdict fail(const E& exception) {
+    return fail(std::make_exception_ptr(exception));
+  }
+#endif
+
+  /// Nothing happened: the key is free again. False where that couldn't be done, or the claim had ended.
+  bool release() noexcept { return open() && held_->run->release() == detail::Recorded::yes; }
+
+  const Key& key() const noexcept { return held_->key; }
+
+ private:
+  friend struct detail::ClaimAccess;
+
+  static constexpr std::size_t max_result_bytes = 1 << 20;
+
+  template <class R>
+  using KeepingOf = detail::ResultKeeping<R, AnyStore, true, detail::NoSeal, detail::ExceptionList<>>;
+
+  struct Held {
+    Held(AnyStore on, const Key& of, Duration remember) : store(std::move(on)), key(of), ttl(remember) {}
+
+    Context& context() {
+      if (!made_context.has_value()) made_context.emplace(key, reply.record, lease);
+      return made_context->context;
+    }
+
+    AnyStore store;
+    Key key;
+    Duration ttl;
+    Reply reply = {};
+    detail::LeaseState lease = {};
+    detail::Observers observers = {};
+    std::optional<detail::ContextHolder> made_context = {};
+    std::optional<detail::Run<AnyStore>> run = {};
+  };
+
+  explicit Claim(std::unique_ptr<Held> held) noexcept : held_(std::move(held)) {}
+
+  bool open() const noexcept { return acquired() && !held_->run->ended(); }
+
+  template <class V>
+  Verdict complete_with(detail::Bytes& scratch, V value) {
+    static_assert(KeepingOf<V>::check());
+    detail::Slot<V> slot;
+    slot.emplace(std::move(value));
+    return ended(held_->run->complete(source<V>(slot, scratch), held_->ttl), Verdict::executed);
+  }
+
+  template <class R>
+  Source source(const detail::Slot<R>& slot, detail::Bytes& scratch) {
+    return KeepingOf<R>::source(held_->store, slot, held_->key, detail::NoSeal{}, max_result_bytes, scratch);
+  }
+
+  static Verdict ended(detail::Recorded recorded, Verdict good) noexcept {
+    if (recorded == detail::Recorded::yes) return good;
+    return recorded == detail::Recorded::stale ? Verdict::stale : Verdict::unrecorded;
+  }
+
+  std::unique_ptr<Held> held_;
+};
+
+namespace detail {
+struct ClaimAccess {
+  static std::unique_ptr<Claim::Held> hold(AnyStore store, const Key& key, Duration ttl) {
+    return std::make_unique<Claim::Held>(std::move(store), key, ttl);
+  }
+  static Claim claim(std::unique_ptr<Claim::Held> held) noexcept { return Claim(std::move(held)); }
+};
+}  // namespace detail
+
+/// Claims a key by hand. Waits for a running call up to `wait_timeout`. Throws std::invalid_argument for options that
+/// make no sense; what the store can't do is in `status()`.
+template <Store S>
+Claim claim(S& store, const Key& key, const ClaimOptions& options = {}) {
+  detail::check_span(options.ttl, false, "ClaimOptions::ttl");
+  detail::check_span(options.lease, false, "ClaimOptions::lease");
+  detail::check_span(options.wait_timeout, true, "ClaimOptions::wait_timeout");
+  auto held = detail::ClaimAccess::hold(AnyStore(store), key, options.ttl);
+  detail::Terms terms;
+  terms.lease = options.lease;
+  terms.wait = options.wait_timeout;
+  terms.take_over = options.on_in_doubt == OnInDoubt::rerun;
+  detail::Acquisition<AnyStore> acquisition(held->store, held->key, terms, held->observers, &held->lease);
+  auto step = acquisition.begin();
+  while (step == detail::Acquisition<AnyStore>::Step::wait) {
+    acquisition.wait();
+    step = acquisition.again();
+  }
+  held->reply = std::move(acquisition.reply());
+  if (step == detail::Acquisition<AnyStore>::Step::run) {
+    held->run.emplace(held->store, held->key, held->reply.record, held->observers);
+  } else {
+    // A claim may be kept for long, and must keep nothing of the store's back meanwhile.
+    held->reply.payload = held->reply.payload.detach();
+  }
+  return detail::ClaimAccess::claim(std::move(held));
+}
+
+/// What check_lock found.
+struct CheckLock {
+  bool locked = false;      ///< The caller is the first one.
+  bool duplicate = false;   ///< Somebody was before.
+  TimePoint first_seen_at = {};
+};
+
+/// First one wins: claims and completes the key in one transition, for `ttl`. Throws StoreError where the store doesn't
+/// answer and CorruptRecordError where the record can't be read: nothing is known then.
+template <Store S>
+CheckLock check_lock(S& store, const Key& key, Duration ttl) {
+  detail::check_span(ttl, false, "the ttl of check_lock");
+  ClaimRequest request;
+  request.owner = detail::new_owner_token();
+  request.complete_at_once = true;
+  request.ttl = ttl;
+  const Reply reply = store.claim(key, request, nullptr);
+  switch (reply.answer) {
+    case Answer::acquired: return {true, false, reply.record.started_at};
+    case Answer::unavailable:
+      detail::raise(StoreError({Verdict::unavailable, Effect::not_run, "idem: the store can't be used: " + reply.message}, key));
+    case Answer::corrupt:
+      detail::raise(CorruptRecordError({Verdict::corrupt, Effect::unknown, "idem: the record can't be read: " + reply.message}, key));
+    default: return {false, true, reply.record.started_at};
+  }
+}
+
+/// Ends the doubt about a key by what somebody found out: it happened, with this value as its result (or none). `note`
+/// says who found out and how; it goes to the store's observer. ok; absent; refused where it's running; stale where it
+/// isn't in doubt (any more); unavailable.
+template <Store S, class... V>
+Answer resolve(S& store, const Key& key, Duration ttl, std::string_view note, const V&... value) {
+  static_assert(sizeof...(V) <= 1, "idem: resolve takes one value, or none");
+  detail::check_span(ttl, false, "the ttl of resolve");
+  using R = typename detail::first_of<detail::TypeList<std::decay_t<const V&>..., void>>::type;
+  using Keeping = detail::ResultKeeping<R, S, true, detail::NoSeal, detail::ExceptionList<>>;
+  static_assert(Keeping::check());
+  detail::Bytes scratch;
+  detail::Slot<R> slot;
+  slot.emplace(value...);
+  Resolution resolution;
+  resolution.ttl = ttl;
+  resolution.source = Keeping::source(store, slot, key, detail::NoSeal{}, static_cast<std::size_t>(-1), scratch);
+  return store.resolve(key, resolution, note).answer;
+}
+
+IDEM_END_NAMESPACE
