@@ -92,7 +92,7 @@ TEST_CASE("MEM: a result is destroyed as soon as it is forgotten, but not while 
 
     put(store, key_of(1), Counted(1));
     put(store, key_of(2), Counted(2));
-    std::optional<Reply> held = store.peek(key_of(1), nullptr);
+    std::optional<Peeked> held = store.peek(key_of(1), nullptr);
     Reply moved = std::move(*held);
     held.reset();
     store.erase(key_of(1));

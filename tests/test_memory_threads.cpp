@@ -91,7 +91,7 @@ TEST_CASE("MEM-01: among 32 threads that claim, finish, forget and expire random
         store.for_each([](const idem::RecordView&) {});
         continue;
       }
-      const Reply seen = store.peek(key, nullptr);
+      const Peeked seen = store.peek(key, nullptr);
       if (seen.answer == Answer::completed) {
         check_result(seen, number);
         if (what < 32) continue;
@@ -151,7 +151,7 @@ TEST_CASE("MEM-01: of threads that claim the same new keys at the same time, one
       for (int i = 0; i < key_count; ++i) {
         const idem::Key key = key_of(i);
         for (;;) {
-          Reply reply = store.peek(key, nullptr);
+          Peeked reply = store.peek(key, nullptr);
           if (reply.answer == Answer::absent) reply = claim(store, key);
           if (reply.answer == Answer::running) {
             store.wait(key, reply.record.owner.epoch, (idem::TimePoint::max)());

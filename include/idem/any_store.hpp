@@ -17,7 +17,7 @@ namespace detail {
 struct StoreTable {
   StoreTraits (*traits)(const void*);
   TimePoint (*now)(const void*);
-  Reply (*peek)(void*, const Key&, const Digest*);
+  Peeked (*peek)(void*, const Key&, const Digest*);
   Reply (*claim)(void*, const Key&, const ClaimRequest&, LeaseWatch*);
   Reply (*renew)(void*, const Key&, const Ownership&, Duration);
   Reply (*complete)(void*, const Key&, const FinishRequest&);
@@ -48,9 +48,7 @@ inline constexpr StoreTable store_table = {
         return as_store<S>(o).peek(key, fingerprint);
       } else {
         static_cast<void>(o), static_cast<void>(key), static_cast<void>(fingerprint);
-        Reply nothing;
-        nothing.answer = Answer::absent;
-        return nothing;
+        return Peeked();
       }
     },
     [](void* o, const Key& key, const ClaimRequest& r, LeaseWatch* w) { return as_store<S>(o).claim(key, r, w); },
@@ -101,7 +99,7 @@ class AnyStore {
 
   StoreTraits traits() const { return table_->traits(object_); }
   TimePoint now() const { return table_->now(object_); }
-  Reply peek(const Key& key, const Digest* fingerprint) { return table_->peek(object_, key, fingerprint); }
+  Peeked peek(const Key& key, const Digest* fingerprint) { return table_->peek(object_, key, fingerprint); }
   Reply claim(const Key& key, const ClaimRequest& request, LeaseWatch* watch) {
     return table_->claim(object_, key, request, watch);
   }

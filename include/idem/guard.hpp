@@ -24,18 +24,22 @@ class GuardCore {
 
   template <class R, class... A>
   R call(A&&... arguments) const {
-    Outcome<R> outcome;
-    Execution<State, R, A...> execution(*state_, outcome);
-    execution.run(static_cast<A&&>(arguments)...);
-    if (!outcome.has_value() || raises(outcome)) [[unlikely]] no_value(outcome, execution.key());
-    return std::move(outcome).value();
+    Execution<State, R, A...> execution(*state_);
+    execution.prepare(arguments...);
+    if (Slot<R> slot; execution.replay(slot, nullptr)) return take<R>(slot);
+    return protocol_call<R, A...>(execution, static_cast<A&&>(arguments)...);
   }
 
   template <class R, class... A>
   Outcome<R> try_call(A&&... arguments) const {
+    Execution<State, R, A...> execution(*state_);
+    execution.prepare(arguments...);
     Outcome<R> outcome;
-    Execution<State, R, A...> execution(*state_, outcome);
-    execution.run(static_cast<A&&>(arguments)...);
+    if (execution.replay(OutcomeAccess::value(outcome), &OutcomeAccess::facts(outcome))) {
+      OutcomeAccess::set(outcome, Verdict::replayed, Effect::ran);
+    } else {
+      execution.run(outcome, static_cast<A&&>(arguments)...);
+    }
     OutcomeAccess::key(outcome, execution.key());
     return outcome;
   }
@@ -79,6 +83,25 @@ class GuardCore {
   const std::shared_ptr<const State>& state() const noexcept { return state_; }
 
  private:
+  template <class R, class... A>
+  IDEM_NOINLINE R protocol_call(Execution<State, R, A...>& execution, A&&... arguments) const {
+    Outcome<R> outcome;
+    execution.run(outcome, static_cast<A&&>(arguments)...);
+    if (!outcome.has_value() || raises(outcome)) [[unlikely]] no_value(outcome, execution.key());
+    return take<R>(OutcomeAccess::value(outcome));
+  }
+
+  template <class R>
+  static R take(Slot<R>& slot) {
+    if constexpr (std::is_reference_v<R>) {
+      return *slot;
+    } else if constexpr (!std::is_void_v<R>) {
+      return R(std::move(*slot));
+    } else {
+      static_cast<void>(slot);
+    }
+  }
+
   template <class R>
   bool raises(const Outcome<R>& outcome) const noexcept {
     return state_->options().on_unrecorded == OnUnrecorded::raise &&

@@ -68,9 +68,8 @@ class MemoryStore {
   /// Answers `completed`, `failed` or `conflict`, as a claim would, where there is a finished record, without taking a
   /// lock; `absent` says nothing: it may be running, or missed since it's just being moved. The payload holds memory back
   /// and should be dropped soon.
-  Reply peek(const Key& key, const Digest* fingerprint) noexcept {
-    Reply reply;
-    reply.answer = Answer::absent;
+  Peeked peek(const Key& key, const Digest* fingerprint) noexcept {
+    Peeked reply;
     if (core_ == nullptr || !key.valid() || core_->generation != detail::process_generation()) return reply;
     const std::uint64_t hash = core_->hash_of(key);
     detail::Reading reading(core_->readers);
@@ -78,9 +77,9 @@ class MemoryStore {
     if (entry == nullptr || !entry->published.load(std::memory_order_acquire)) return reply;
     if (core_->clock.reached(entry->record.expires_at)) return reply;
     reply.answer = protocol::replay(entry->record, fingerprint);
-    reply.record = entry->record;
-    if (reply.answer == Answer::conflict) return reply;
-    reply.payload = entry->payload();
+    reply.record = &entry->record;
+    if (reply.answer != Answer::conflict) reply.payload = entry->payload();
+    // The hold keeps the record, too.
     reply.payload.hold(&reading.keep(), &leave);
     return reply;
   }

@@ -54,6 +54,13 @@ struct Reply {
   std::string message = {}; ///< Of unavailable and corrupt: what happened and what to do. Never holds an argument.
 };
 
+/// What `peek` saw. The record is valid for as long as the payload lives, and doesn't change.
+struct Peeked {
+  Answer answer = Answer::absent;  ///< completed, failed, conflict; absent says nothing.
+  const Record* record = nullptr;
+  Payload payload = {};
+};
+
 /// The outcome of a run, for complete and fail.
 struct FinishRequest {
   Ownership owner = {};
@@ -109,8 +116,9 @@ struct StoreStats {
 ///  6. now: a clock that is never set back, for deadlines of waiting. Timestamps of records are the store's own affair.
 ///  7. Code of the user (observers, results' copies and destructors, for_each's function) runs without any lock held.
 ///  8. erase, clear and purge never remove a live running record. clear gives the number of records removed.
-///  9. `peek`, which a store may have or not, answers completed, failed or conflict for a finished record where it can do so
-///     much faster than claim could, by the same rules; anything else is absent, which says nothing.
+///  9. `Peeked peek(const Key&, const Digest* fingerprint)`, which a store may have or not, answers completed, failed or
+///     conflict for a finished record where it can do so much faster than claim could, by the same rules; anything else
+///     is absent, which says nothing.
 /// 10. traits say what it keeps, who proves that an owner lives, whether records survive the process, and whose clock
 ///     judges; `S::keeps` is the same at compile time.
 template <class S>

@@ -51,10 +51,6 @@ class Acquisition {
 
   /// The first step.
   Step begin() {
-    if constexpr (requires { store_.peek(key_, terms_.fingerprint); }) {
-      reply_ = store_.peek(key_, terms_.fingerprint);
-      if (reply_.answer != Answer::absent) return Step::answered;
-    }
     return claim();
   }
   /// The step after `wait`.

@@ -9,6 +9,7 @@
 #include <idem/outcome.hpp>
 
 #include <chrono>
+#include <concepts>
 #include <exception>
 #include <optional>
 #include <string>
@@ -35,26 +36,70 @@ class Execution {
   using Keeping = typename State::template Keeping<R>;
   static_assert(Keeping::check());
 
-  Execution(const State& state, Outcome<R>& outcome) noexcept : state_(state), outcome_(outcome) {}
+  explicit Execution(const State& state) noexcept : state_(state) {}
+
+  /// Makes key and fingerprint once, before anything can change the arguments. First of all.
+  void prepare(const std::remove_reference_t<A>&... arguments) {
+    IDEM_TRY {
+      error_ = state_.template make_key<A...>(key_, state_.domain().borrow(), arguments...);
+      if (error_ == nullptr) has_fingerprint_ = state_.template make_fingerprint<A...>(fingerprint_, key_, error_, arguments...);
+    }
+    IDEM_CATCH_UNWIND
+    IDEM_CATCH_ALL { error_ = "making the key threw an exception"; }
+  }
+
+  /// The path of most duplicates: puts the stored result into `slot` where the store can give it without a lock and
+  /// nobody wants to hear of it. False says nothing, and leaves the slot empty.
+  bool replay(Slot<R>& slot, Facts* facts) {
+    if constexpr (can_peek && State::keeps_result && !State::template has<extra::duplicate_value>) {
+      if (error_ != nullptr || !state_.observers().empty() || options().on_duplicate == OnDuplicate::raise) return false;
+      const Peeked seen = state_.store().peek(key_, fingerprint());
+      if (seen.answer != Answer::completed || seen.payload.kind() != PayloadKind::value) return false;
+      IDEM_TRY {
+        if (!Keeping::restore(seen.payload, key_, state_.seal(), slot)) return false;
+      }
+      IDEM_CATCH_UNWIND
+      IDEM_CATCH_ALL { return false; }
+      if (facts != nullptr) *facts = Facts(*seen.record);
+      return true;
+    }
+    static_cast<void>(slot), static_cast<void>(facts);
+    return false;
+  }
 
   /// Runs the protocol. Afterwards the outcome is complete but for its key, which is in `key()`. Throws nothing but the
   /// end of a cancelled thread.
-  void run(A&&... arguments) {
-    Digest fingerprint;
-    Terms terms = this->terms();
-    if (!prepare(fingerprint, terms, arguments...)) return;
-    go(key_, terms, &state_.previous(), arguments...);
+  void run(Outcome<R>& outcome, A&&... arguments) {
+    outcome_ = &outcome;
+    if (error_ == nullptr && state_.previous()) {
+      IDEM_TRY { error_ = state_.template make_key<A...>(previous_key_, state_.previous().borrow(), arguments...); }
+      IDEM_CATCH_UNWIND
+      IDEM_CATCH_ALL { error_ = "making the key threw an exception"; }
+    }
+    if (error_ != nullptr) {
+      key_ = Key();
+      verdict(Verdict::invalid_key, Effect::not_run);
+      set_message(info(), "idem: these arguments have no key, the function wasn't run: ", error_);
+      tell(EventKind::invalid_key, key_, Record{}, error_);
+      return;
+    }
+    go(key_, terms(), &state_.previous(), arguments...);
   }
   const Key& key() const noexcept { return key_; }
 
  private:
+  static constexpr bool can_peek = requires(Store& store, const Key& key) {
+    { store.peek(key, nullptr) } -> std::same_as<Peeked>;
+  };
+
   using Access = OutcomeAccess;
   using Step = typename Acquisition<Store>::Step;
 
   const Options& options() const noexcept { return state_.options(); }
-  ErrorInfo& info() noexcept { return Access::info(outcome_); }
-  Slot<R>& slot() noexcept { return Access::value(outcome_); }
-  void verdict(Verdict verdict, Effect effect) noexcept { Access::set(outcome_, verdict, effect); }
+  const Digest* fingerprint() const noexcept { return has_fingerprint_ ? &fingerprint_ : nullptr; }
+  ErrorInfo& info() noexcept { return Access::info(*outcome_); }
+  Slot<R>& slot() noexcept { return Access::value(*outcome_); }
+  void verdict(Verdict verdict, Effect effect) noexcept { Access::set(*outcome_, verdict, effect); }
   void tell(EventKind kind, const Key& key, const Record& record, std::string_view message = {}) const {
     detail::tell(state_.observers(), kind, key, record, message);
   }
@@ -63,6 +108,7 @@ class Execution {
     Terms terms;
     terms.ttl = options().ttl;
     terms.lease = options().lease;
+    terms.fingerprint = fingerprint();
     switch (options().on_duplicate) {
       case OnDuplicate::return_stored: terms.wait = options().wait_timeout; break;
       case OnDuplicate::wait: terms.wait = options().wait_limit; break;
@@ -70,28 +116,6 @@ class Execution {
     }
     terms.take_over = State::template has<extra::recovery> || options().on_in_doubt == OnInDoubt::rerun;
     return terms;
-  }
-
-  /// Makes key and fingerprint once, before anything can change the arguments.
-  bool prepare(Digest& fingerprint, Terms& terms, const std::remove_reference_t<A>&... arguments) {
-    const char* error = nullptr;
-    IDEM_TRY {
-      error = state_.template make_key<A...>(key_, state_.domain().borrow(), arguments...);
-      if (error == nullptr && state_.previous()) {
-        error = state_.template make_key<A...>(previous_key_, state_.previous().borrow(), arguments...);
-      }
-      if (error == nullptr && state_.template make_fingerprint<A...>(fingerprint, key_, error, arguments...)) {
-        terms.fingerprint = &fingerprint;
-      }
-    }
-    IDEM_CATCH_UNWIND
-    IDEM_CATCH_ALL { error = "making the key threw an exception"; }
-    if (error == nullptr) return true;
-    key_ = Key();
-    verdict(Verdict::invalid_key, Effect::not_run);
-    set_message(info(), "idem: these arguments have no key, the function wasn't run: ", error);
-    tell(EventKind::invalid_key, key_, Record{}, error);
-    return false;
   }
 
   /// Goes about one key. `previous`: the domain of an earlier secret, if there is one to look under as well.
@@ -103,7 +127,7 @@ class Execution {
       acquisition.wait();
       step = acquisition.again();
     }
-    Access::waited(outcome_, acquisition.waited(), options().on_duplicate != OnDuplicate::raise);
+    Access::waited(*outcome_, acquisition.waited(), options().on_duplicate != OnDuplicate::raise);
     if (step == Step::answered) {
       answered(acquisition, key, lease, arguments...);
       return;
@@ -112,7 +136,7 @@ class Execution {
     Run<Store> run(state_.store(), key, record, state_.observers());
     if (previous != nullptr && *previous && held_before(run)) {
       if (!run.ended()) run.release();
-      if (outcome_.verdict() != Verdict::unavailable) go(previous_key_, terms, nullptr, arguments...);
+      if (outcome_->verdict() != Verdict::unavailable) go(previous_key_, terms, nullptr, arguments...);
       return;
     }
     tell(record.attempt > 1 ? EventKind::taken_over : EventKind::claimed, key, record);
@@ -139,7 +163,7 @@ class Execution {
 
   void answered(Acquisition<Store>& acquisition, const Key& key, LeaseState& lease, A&... arguments) {
     Reply& reply = acquisition.reply();
-    if (reply.answer != Answer::unavailable) Access::facts(outcome_) = Facts(reply.record);
+    if (reply.answer != Answer::unavailable) Access::facts(*outcome_) = Facts(reply.record);
     switch (reply.answer) {
       case Answer::completed:
       case Answer::failed: finished(reply, key, arguments...); return;
@@ -153,7 +177,7 @@ class Execution {
         verdict(Verdict::in_progress, Effect::unknown);
         if (reply.record.lease_until != (TimePoint::max)()) {
           const auto left = reply.record.lease_until - state_.store().now();
-          if (left.count() > 0) Access::retry_after(outcome_, left);
+          if (left.count() > 0) Access::retry_after(*outcome_, left);
         }
         set_message(info(), options().on_duplicate == OnDuplicate::raise
                                 ? "idem: another caller is running this call"
@@ -207,14 +231,14 @@ class Execution {
         return;
       }
     }
-    IDEM_TRY { describe<R, Keeping, State::keeps_result>(outcome_, reply, key, state_.seal()); }
+    IDEM_TRY { describe<R, Keeping, State::keeps_result>(*outcome_, reply, key, state_.seal()); }
     IDEM_CATCH_UNWIND
     IDEM_CATCH_ALL {
       // A result whose copy throws, or no memory for a message: it was made, but can't be handed out now.
       slot().reset();
       verdict(Verdict::corrupt, Effect::ran);
     }
-    tell(event_of(outcome_.verdict()), key, reply.record, info().message);
+    tell(event_of(outcome_->verdict()), key, reply.record, info().message);
   }
 
   void duplicate(const Key& key, const Record& record) {
@@ -300,7 +324,7 @@ class Execution {
       return true;
     }
     complete(run, key, Verdict::recovered);
-    if (outcome_.verdict() == Verdict::recovered) tell(EventKind::recovered, key, run.record());
+    if (outcome_->verdict() == Verdict::recovered) tell(EventKind::recovered, key, run.record());
     return true;
   }
 
@@ -326,7 +350,7 @@ class Execution {
     complete(run, key, Verdict::executed);
   }
 
-  void facts(const Run<Store>& run) noexcept { Access::facts(outcome_) = Facts(run.record()); }
+  void facts(const Run<Store>& run) noexcept { Access::facts(*outcome_) = Facts(run.record()); }
 
   Source result_source(const Key& key, Bytes& scratch) {
     return Keeping::source(state_.store(), slot(), key, state_.seal(), options().max_result_bytes, scratch);
@@ -362,7 +386,7 @@ class Execution {
       case Failure::retryable: recorded(run, run.release(), Verdict::executed); break;
       case Failure::in_doubt: recorded(run, run.abandon("classify_result said so"), Verdict::executed); break;
     }
-    if (outcome_.verdict() == Verdict::executed) {
+    if (outcome_->verdict() == Verdict::executed) {
       info().effect = failure == Failure::retryable ? Effect::not_run : Effect::unknown;
     }
   }
@@ -375,12 +399,12 @@ class Execution {
 
 #if IDEM_EXCEPTIONS
   /// Called in a handler: keeps what is being handled.
-  void keep_exception() noexcept { Access::exception(outcome_) = std::current_exception(); }
+  void keep_exception() noexcept { Access::exception(*outcome_) = std::current_exception(); }
 
   void threw(Run<Store>& run, const Key& key) {
     slot().reset();
     keep_exception();
-    const std::exception_ptr& failure = Access::exception(outcome_);
+    const std::exception_ptr& failure = Access::exception(*outcome_);
     Bytes scratch;
     Effect effect = Effect::unknown;
     Recorded recorded = Recorded::yes;
@@ -453,9 +477,12 @@ class Execution {
   }
 
   const State& state_;
-  Outcome<R>& outcome_;
-  Key key_ = {};
-  Key previous_key_ = {};
+  Outcome<R>* outcome_ = nullptr;
+  const char* error_ = nullptr;  ///< Why there is no key.
+  bool has_fingerprint_ = false;
+  Key key_;
+  Digest fingerprint_;
+  Key previous_key_;
 };
 
 }  // namespace detail

@@ -293,21 +293,24 @@ void describe(Outcome<R>& outcome, const Reply& reply, const Key& key, const Sea
       return;
     default: info = {Verdict::unavailable, Effect::unknown, "idem: the store can't be used: " + reply.message}; return;
   }
-  const ErrorInfo unreadable{Verdict::corrupt, Effect::ran,
-                             "idem: this call was made, but its stored result can't be read as the type that is asked for"};
+  static constexpr const char* unreadable =
+      "idem: this call was made, but its stored result can't be read as the type that is asked for";
   switch (reply.payload.kind()) {
     case PayloadKind::value:
       if (Keeping::restore(reply.payload, key, seal, OutcomeAccess::value(outcome))) {
-        info = {Verdict::replayed, Effect::ran, {}};
+        info.verdict = Verdict::replayed;
+        info.effect = Effect::ran;
+      } else if (kept) {
+        info = {Verdict::corrupt, Effect::ran, unreadable};
       } else {
-        info = kept ? unreadable : ErrorInfo{Verdict::duplicate, Effect::ran, "idem: this call has been made"};
+        info = {Verdict::duplicate, Effect::ran, "idem: this call has been made"};
       }
       return;
     case PayloadKind::failure:
       info = {Verdict::failure_replayed, Effect::ran, "idem: this call failed when it was made"};
 #if IDEM_EXCEPTIONS
       OutcomeAccess::exception(outcome) = Keeping::restore_failure(reply.payload, key, seal, Effect::ran);
-      if (OutcomeAccess::exception(outcome) == nullptr) info = unreadable;
+      if (OutcomeAccess::exception(outcome) == nullptr) info = {Verdict::corrupt, Effect::ran, unreadable};
 #endif
       return;
     case PayloadKind::lost:
