@@ -1,4 +1,4 @@
-// expect: anonymous namespace
+// expect: a function in an anonymous namespace shares its name with others
 // Two files may hold two such functions of one name: their keys would meet.
 #include <idem/idem.hpp>
 

@@ -1,4 +1,4 @@
-// expect: key_by
+// expect: use key_by or key_from once, not both
 // Of two contradicting extras neither wins silently.
 #include <idem/idem.hpp>
 

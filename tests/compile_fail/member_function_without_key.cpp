@@ -1,4 +1,4 @@
-// expect: any_object
+// expect: for a member function say what of its object enters the key
 // Whether the object belongs to the key only its author knows.
 #include <idem/idem.hpp>
 

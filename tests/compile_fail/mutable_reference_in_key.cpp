@@ -1,4 +1,4 @@
-// expect: key_by
+// expect: a mutable reference can't enter the key
 // KEY-06: what the function changes can't be what names the call.
 #include <idem/idem.hpp>
 

@@ -1,4 +1,4 @@
-// expect: codec
+// expect: this type can't be a stored result
 // SER-07: a result that a store of bytes can't keep is refused, never stored as nothing.
 #include <idem/idem.hpp>
 

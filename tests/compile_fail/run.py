@@ -2,9 +2,12 @@
 
 usage: run.py INCLUDE_FOLDER CASE COMPILER...
 
-The first line of a case is `// expect: WORDS`, or `// expect(g++): WORDS` / `// expect(clang): WORDS` for one kind of
-compiler; a kind that isn't named is not tried. The words must stand in an error of the compiler. With
--DIDEM_CORRECTED the same file must compile, so that it fails for the reason named and no other.
+A case begins with `// expect: WORDS`, or `// expect(g++): WORDS` / `// expect(clang): WORDS` for one kind of compiler; a
+kind that isn't named is not tried. The words must stand in an error of the compiler. With -DIDEM_CORRECTED the same
+file must compile, so that it fails for the reason named and no other.
+
+Where one sentence each is wanted for many types, `// expect [TYPE]: WORDS` compiles the file with IDEM_CASE defined as
+TYPE, and once with -DIDEM_CORRECTED.
 """
 
 import re
@@ -14,8 +17,8 @@ import sys
 include, case, *compilers = sys.argv[1:]
 
 with open(case, encoding="utf-8") as source:
-    expectations = [re.fullmatch(r"// expect(?:\((g\+\+|clang)\))?: (.+)\n", line) for line in source]
-expectations = {match.group(1): match.group(2) for match in expectations if match}
+    lines = [re.fullmatch(r"// expect(?:\((g\+\+|clang)\))?(?: \[(.+?)\])?: (.+)\n", line) for line in source]
+expectations = [match.groups() for match in lines if match]
 if not expectations:
     sys.exit(f"{case}: no line `// expect: WORDS`")
 
@@ -29,24 +32,25 @@ def compile_case(compiler, *options):
 failed = False
 tried = 0
 for compiler in compilers:
-    kind = "clang" if "clang" in compiler else "g++"
-    words = expectations.get(kind, expectations.get(None))
-    if words is None:
-        continue
-    tried += 1
-    # Only the errors themselves count: around them compilers quote lines of the case, which may hold the words too.
-    refused = compile_case(compiler)
-    output = " ".join(line for line in refused.stdout.splitlines() if "error:" in line)
-    if refused.returncode == 0:
-        print(f"{compiler}: compiles, but must not")
-        failed = True
-    elif words not in output:
-        print(f"{compiler}: does not say: {words}\n{refused.stdout}")
-        failed = True
-    corrected = compile_case(compiler, "-DIDEM_CORRECTED")
-    if corrected.returncode != 0:
-        print(f"{compiler}: the corrected case must compile\n{corrected.stdout}")
-        failed = True
+    compiler_kind = "clang" if "clang" in compiler else "g++"
+    wanted = [(of_type, words) for kind, of_type, words in expectations if kind in {None, compiler_kind}]
+    for of_type, words in wanted:
+        tried += 1
+        name = f"{compiler}{f' [{of_type}]' if of_type else ''}"
+        # Only the errors themselves count: around them compilers quote lines of the case, which may hold the words too.
+        refused = compile_case(compiler, *([f"-DIDEM_CASE={of_type}"] if of_type else []))
+        output = " ".join(line for line in refused.stdout.splitlines() if "error:" in line)
+        if refused.returncode == 0:
+            print(f"{name}: compiles, but must not")
+            failed = True
+        elif words not in output:
+            print(f"{name}: does not say: {words}\n{refused.stdout}")
+            failed = True
+    if wanted:
+        corrected = compile_case(compiler, "-DIDEM_CORRECTED")
+        if corrected.returncode != 0:
+            print(f"{compiler}: the corrected case must compile\n{corrected.stdout}")
+            failed = True
 if not tried:
     print("no compiler tried it")
     failed = True

@@ -1,4 +1,4 @@
-// expect: Store
+// expect: behind the options may stand: a store
 // A near miss of a store is told what it lacks.
 #include <idem/idem.hpp>
 

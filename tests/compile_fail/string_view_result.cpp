@@ -1,4 +1,4 @@
-// expect: std::string
+// expect: a view dangles
 // T-56: a view would outlive what it looks at; refused on every store.
 #include <idem/idem.hpp>
 

@@ -1,4 +1,4 @@
-// expect: key_by
+// expect: behind the options may stand
 // What isn't an extra is met with the list of those there are.
 #include <idem/idem.hpp>
 

@@ -1,4 +1,4 @@
-// expect: name
+// expect: a lambda or function object has no name of its own
 // A lambda has no name that outlives refactoring, or a second compiler.
 #include <idem/idem.hpp>
 

@@ -19,5 +19,5 @@ function(step what)
 endfunction()
 
 step(configure "${CMAKE_COMMAND}" -S "${SOURCE}" -B "${BINARY}" -G Ninja ${options})
-step(build "${CMAKE_COMMAND}" --build "${BINARY}" --parallel ${PARALLEL} -- --quiet)
+step(build "${CMAKE_COMMAND}" --build "${BINARY}" --parallel ${PARALLEL} -- --quiet -k 0)
 step(test "${CMAKE_CTEST_COMMAND}" --test-dir "${BINARY}" --output-on-failure --no-tests=error -j ${PARALLEL})
