@@ -63,7 +63,7 @@ constexpr std::string_view derived_name() noexcept {
 template <class... P>
 std::string joined_shapes(TypeList<P...>) {
   std::string all;
-  const auto add = [&](std::string_view shape) {
+  [[maybe_unused]] const auto add = [&](std::string_view shape) {  // a function may have no parameter
     if (!all.empty()) all += ',';
     all += shape;
   };

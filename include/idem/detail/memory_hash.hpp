@@ -15,8 +15,8 @@ namespace detail {
 /// all bits of both.
 IDEM_ALWAYS_INLINE std::uint64_t multiply_fold(std::uint64_t a, std::uint64_t b) noexcept {
 #if defined(__SIZEOF_INT128__)
-  __extension__ using Wide = unsigned __int128;
-  const Wide product = Wide{a} * b;
+  __extension__ using Both = unsigned __int128;
+  const Both product = Both{a} * b;
   return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
 #else
   const std::uint64_t a_low = a & 0xffffffffu;
