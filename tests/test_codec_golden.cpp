@@ -229,7 +229,8 @@ TEST_CASE("KEY-08: durations in a key are reduced fractions of seconds") {
 
 TEST_CASE("KEY-08: paths, errors, structs and codecs of the program") {
   same(std::filesystem::path("a/b"), "1303612f62");
-  CHECK(key_hex(std::filesystem::path("a//b")) == key_hex(std::filesystem::path("a/b")));
+  CHECK(key_hex(std::filesystem::path("//a///b/")) == "13052f612f622f");
+  CHECK(exact_hex(std::filesystem::path("a//b")) == "1304612f2f62");
   same(std::error_code(2, std::generic_category()), "14" "090767656e65726963" "030200000000000000");
   same(std::error_code(-1, std::system_category()), "14" "090673797374656d" "040000000000000000");
   same(Point{1, 1.0}, "0b02" "030100000000000000" "07000000000000f03f");

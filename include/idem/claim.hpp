@@ -67,7 +67,7 @@ class Claim {
       info = {Verdict::unavailable, Effect::unknown, "idem: this claim was moved from"};
       return outcome;
     }
-    Access::key(outcome, held_->key);
+    Access::key(outcome, Key(held_->key));
     Access::facts(outcome) = detail::Facts(held_->reply.record);
     detail::describe<R, Keeping, true>(outcome, held_->reply, held_->key, detail::NoSeal{});
     return outcome;

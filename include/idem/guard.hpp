@@ -40,7 +40,7 @@ class GuardCore {
     } else {
       execution.run(outcome, static_cast<A&&>(arguments)...);
     }
-    OutcomeAccess::key(outcome, execution.key());
+    OutcomeAccess::key(outcome, execution.take_key());
     return outcome;
   }
 
@@ -65,7 +65,7 @@ class GuardCore {
     std::optional<Outcome<R>> found(std::in_place);
     OutcomeAccess::facts(*found) = Facts(reply.record);
     describe<R, typename State::template Keeping<R>, State::keeps_result>(*found, reply, key, state_->seal());
-    OutcomeAccess::key(*found, key);
+    OutcomeAccess::key(*found, std::move(key));
     return found;
   }
 
@@ -87,7 +87,7 @@ class GuardCore {
   IDEM_NOINLINE R protocol_call(Execution<State, R, A...>& execution, A&&... arguments) const {
     Outcome<R> outcome;
     execution.run(outcome, static_cast<A&&>(arguments)...);
-    if (!outcome.has_value() || raises(outcome)) [[unlikely]] no_value(outcome, execution.key());
+    if (!outcome.has_value() || raises(outcome)) [[unlikely]] no_value(outcome, execution.take_key());
     return take<R>(OutcomeAccess::value(outcome));
   }
 
@@ -109,9 +109,9 @@ class GuardCore {
   }
 
   template <class R>
-  [[noreturn]] IDEM_COLD void no_value(Outcome<R>& outcome, const Key& key) const {
-    OutcomeAccess::key(outcome, key);
-    if (outcome.has_value()) raise_verdict(outcome.error(), key, true);
+  [[noreturn]] IDEM_COLD void no_value(Outcome<R>& outcome, Key&& key) const {
+    OutcomeAccess::key(outcome, std::move(key));
+    if (outcome.has_value()) raise_verdict(outcome.error(), outcome.key(), true);
     static_cast<void>(outcome.value());
     std::abort();  // value() has thrown
   }

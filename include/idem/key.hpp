@@ -183,11 +183,11 @@ class KeyBuilder {
     key.digested_ = true;
   }
   static const DomainRef& domain(const Key& key) noexcept { return key.domain_; }
-  static Key borrowed(const Key& key) {
-    Key copy;
-    copy.domain_ = key.domain_.borrow();
-    copy.bytes_ = key.bytes_;
-    return copy;
+  /// The same key as one that may outlive the guard whose domain it borrowed. Allocates nothing.
+  static Key owned(Key&& key) noexcept {
+    const DomainRef counted = key.domain_;
+    key.domain_ = counted;
+    return std::move(key);
   }
 
  private:

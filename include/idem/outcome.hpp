@@ -229,8 +229,8 @@ struct OutcomeAccess {
     outcome.retry_after_ = span;
   }
   template <class R>
-  static void key(Outcome<R>& outcome, const Key& key) {
-    outcome.key_ = key;
+  static void key(Outcome<R>& outcome, Key&& key) noexcept {
+    outcome.key_ = KeyBuilder::owned(std::move(key));
   }
 };
 

@@ -195,15 +195,31 @@ inline void encode_variant(Writer& out, const T& value, std::index_sequence<i...
   static_cast<void>(((value.index() == i && (out.write(*get_if<i>(&value)), true)) || ...));
 }
 
+// Equal paths have equal bytes: the libraries compare names, so how many separators are between two doesn't count. Their
+// generic forms don't agree about that.
+template <class String>
+inline void encode_generic_path(Writer& out, const String& text, std::size_t root) {
+  String once;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const bool repeated = i > root && text[i] == '/' && text[i - 1] == '/';
+    if (!repeated) once += text[i];
+  }
+  encode_text(out, Tag::path, once.data(), once.size());
+}
+
 template <class T>
 inline void encode_path(Writer& out, const T& value) {
-  const auto put = [&out](const auto& text) { encode_text(out, Tag::path, text.data(), text.size()); };
   if constexpr (sizeof(typename T::value_type) != 1) {
-    put(value.generic_u8string());
+    const auto text = value.generic_u8string();
+    if (out.form() == Form::exact) {
+      encode_text(out, Tag::path, text.data(), text.size());
+    } else {
+      encode_generic_path(out, text, 1);  // two separators in front begin the name of a host
+    }
   } else if (out.form() == Form::exact) {
-    put(value.native());
+    encode_text(out, Tag::path, value.native().data(), value.native().size());
   } else {
-    put(value.generic_string());
+    encode_generic_path(out, value.native(), 0);
   }
 }
 

@@ -67,7 +67,7 @@ class Execution {
     return false;
   }
 
-  /// Runs the protocol. Afterwards the outcome is complete but for its key, which is in `key()`. Throws nothing but the
+  /// Runs the protocol. Afterwards the outcome is complete but for its key: `take_key()`. Throws nothing but the
   /// end of a cancelled thread.
   void run(Outcome<R>& outcome, A&&... arguments) {
     outcome_ = &outcome;
@@ -85,7 +85,7 @@ class Execution {
     }
     go(key_, terms(), &state_.previous(), arguments...);
   }
-  const Key& key() const noexcept { return key_; }
+  Key&& take_key() noexcept { return std::move(key_); }
 
  private:
   static constexpr bool can_peek = requires(Store& store, const Key& key) {

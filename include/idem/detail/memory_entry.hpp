@@ -156,18 +156,19 @@ struct MemoryEntry : Retirable {
   PayloadKind kind = PayloadKind::nothing;
   std::atomic<bool> published{false};
   bool linked = true;
-  Record record = {};
+  Record record;
   alignas(KeptSource::inline_alignment) unsigned char room[KeptSource::inline_size];
+
+  explicit MemoryEntry(const Record& first) noexcept : record(first) {}
 
   /// Null where there is no memory, or the key is absurdly large.
   static MemoryEntry* make(const Bytes& key, const Record& record) noexcept {
     if (key.size() > (std::numeric_limits<std::uint32_t>::max)()) return nullptr;
     void* memory = ::operator new(sizeof(MemoryEntry) + key.size(), std::nothrow);
     if (memory == nullptr) return nullptr;
-    auto* entry = ::new (memory) MemoryEntry;
+    auto* entry = ::new (memory) MemoryEntry(record);
     entry->discard = &MemoryEntry::free;
     entry->key_size = static_cast<std::uint32_t>(key.size());
-    entry->record = record;
     std::memcpy(entry->key(), key.data(), key.size());
     return entry;
   }
