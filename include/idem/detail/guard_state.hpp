@@ -212,7 +212,9 @@ class GuardState {
   template <class A, std::size_t I>
   void add_part(KeyBuilder& builder, const std::remove_reference_t<A>& argument) const {
     if constexpr (in_key(I)) {
-      static_assert(!std::is_lvalue_reference_v<A> || std::is_const_v<std::remove_reference_t<A>>,
+      // Of a callable with many signatures the parameters are unknown: there A says only how the caller holds the
+      // argument, and any variable of theirs may be handed over.
+      static_assert(!Signature<F>::known || !std::is_lvalue_reference_v<A> || std::is_const_v<std::remove_reference_t<A>>,
                     "idem: a mutable reference can't enter the key, since the function may change what it refers to; "
                     "choose what enters it with idem::key_by or idem::key_from");
       require_key_part<std::remove_cvref_t<A>>();
