@@ -13,5 +13,5 @@ foreach(case IN LISTS cases)
   get_filename_component(name "${case}" NAME_WE)
   add_test(NAME compile_fail.${name} COMMAND Python3::Interpreter "${CMAKE_CURRENT_LIST_DIR}/run.py"
                                              "${PROJECT_SOURCE_DIR}/include" "${case}" ${compilers})
-  set_tests_properties(compile_fail.${name} PROPERTIES TIMEOUT 300 LABELS compile_fail)
+  set_tests_properties(compile_fail.${name} PROPERTIES TIMEOUT 900 LABELS compile_fail)
 endforeach()
