@@ -1,5 +1,6 @@
 // Behind AnyStore every store is what it was.
 #include <idem/any_store.hpp>
+#include <idem/clock.hpp>
 #include <idem/memory_store.hpp>
 #include <idem/testing/conformance.hpp>
 #include <idem/testing/lease_store.hpp>
@@ -11,8 +12,8 @@
 namespace {
 
 using idem::AnyStore;
+using idem::Clock;
 using idem::testing::ConformanceResult;
-using idem::testing::ManualClock;
 
 struct Report {
   std::size_t* skipped;
@@ -30,7 +31,7 @@ constexpr auto same_store = [](AnyStore& store) { return store; };
 TEST_CASE("T-15: a store of objects behind AnyStore keeps every store's promises") {
   std::size_t skipped = 0;
   idem::testing::check_conformance(
-      [](const ManualClock& clock) { return AnyStore(idem::MemoryStore(idem::MemoryStoreOptions{.clock = clock})); },
+      [](const Clock& clock) { return AnyStore(idem::MemoryStore(idem::MemoryStoreOptions{.clock = clock})); },
       Report{&skipped}, same_store);
   CHECK(skipped == 4);  // those about leases
 }
@@ -38,7 +39,7 @@ TEST_CASE("T-15: a store of objects behind AnyStore keeps every store's promises
 TEST_CASE("T-15: a store of bytes behind AnyStore keeps every store's promises") {
   std::size_t skipped = 0;
   idem::testing::check_conformance(
-      [](const ManualClock& clock) { return AnyStore(idem::testing::LeaseStore({.clock = clock})); },
+      [](const Clock& clock) { return AnyStore(idem::testing::LeaseStore({.clock = clock})); },
       Report{&skipped}, same_store);
   CHECK(skipped == 1);  // the one about objects
 }

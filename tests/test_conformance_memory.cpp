@@ -1,9 +1,9 @@
 // MemoryStore, and the stores of the testing headers, keep what every store promises.
+#include <idem/clock.hpp>
 #include <idem/memory_store.hpp>
 #include <idem/testing/conformance.hpp>
 #include <idem/testing/faulty_store.hpp>
 #include <idem/testing/lease_store.hpp>
-#include <idem/testing/manual_clock.hpp>
 
 #include <doctest/doctest.h>
 
@@ -12,11 +12,11 @@
 
 namespace {
 
+using idem::Clock;
 using idem::MemoryStore;
 using idem::testing::ConformanceResult;
 using idem::testing::FaultyStore;
 using idem::testing::LeaseStore;
-using idem::testing::ManualClock;
 
 struct Report {
   std::size_t* run;
@@ -42,19 +42,19 @@ void conforms(std::size_t skips, Make make, Attach... attach) {
 
 TEST_CASE("CORE-01 CORE-02 CORE-03 CORE-06 CORE-07 CORE-13: a MemoryStore keeps every store's promises") {
   // Not asked: what is about leases, and about two objects onto the same records.
-  conforms(5, [](const ManualClock& clock) {
+  conforms(5, [](const Clock& clock) {
     return std::make_unique<MemoryStore>(idem::MemoryStoreOptions{.clock = clock});
   });
 }
 
 TEST_CASE("CORE-01 CORE-02 CORE-03 CORE-06 CORE-07 CORE-13: a LeaseStore keeps every store's promises") {
-  conforms(1, [](const ManualClock& clock) { return LeaseStore({.clock = clock}); },
+  conforms(1, [](const Clock& clock) { return LeaseStore({.clock = clock}); },
            [](LeaseStore& store) { return store; });
 }
 
 TEST_CASE("SIM-05: a FaultyStore without faults is the store that it is made of") {
-  conforms(4, [](const ManualClock& clock) { return FaultyStore{MemoryStore{{.clock = clock}}}; },
+  conforms(4, [](const Clock& clock) { return FaultyStore{MemoryStore{{.clock = clock}}}; },
            [](FaultyStore<MemoryStore>& store) { return store; });
-  conforms(1, [](const ManualClock& clock) { return FaultyStore{LeaseStore{{.clock = clock}}}; },
+  conforms(1, [](const Clock& clock) { return FaultyStore{LeaseStore{{.clock = clock}}}; },
            [](FaultyStore<LeaseStore>& store) { return store; });
 }

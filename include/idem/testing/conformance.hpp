@@ -6,11 +6,12 @@
 //       }
 //     };
 //     idem::testing::check_conformance(
-//         [](const idem::testing::ManualClock& clock) { return MyStore({.clock = clock}); }, Report{});
+//         [](const idem::Clock& clock) { return MyStore({.clock = clock}); }, Report{});
 //
 // It tries a store by itself: what a guard makes of it isn't part of this, nor is what survives a crash.
 #pragma once
 
+#include <idem/clock.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/store.hpp>
 #include <idem/testing/conformance/ownership.hpp>
@@ -51,7 +52,7 @@ decltype(auto) store_in(Made& made) {
 
 template <class Make>
 using StoreOf = std::remove_cvref_t<decltype(store_in(
-    std::declval<std::add_lvalue_reference_t<std::invoke_result_t<Make&, const ManualClock&>>>()))>;
+    std::declval<std::add_lvalue_reference_t<std::invoke_result_t<Make&, const Clock&>>>()))>;
 
 struct NoAttach {};
 
@@ -79,8 +80,9 @@ ConformanceCases<S> conformance_cases() {
   return cases;
 }
 
-/// Tries one case on a store of its own. `make` gives a fresh, empty store, by value or by a pointer, that judges time by
-/// the clock it's handed; `attach`, which may be left out (NoAttach), makes a second object onto a store's records.
+/// Tries one case on a store of its own. `make` gives a fresh, empty store, by value or by a pointer, that judges time
+/// by the clock it is handed, or by its own where that one is empty; `attach`, which may be left out, makes a second
+/// object onto a store's records.
 template <class S, class Make, class Attach = conformance_impl::NoAttach>
 ConformanceResult try_case(const ConformanceCase<S>& tried, Make& make, Attach attach = {},
                            const ConformanceOptions& options = {}) {
@@ -88,7 +90,7 @@ ConformanceResult try_case(const ConformanceCase<S>& tried, Make& make, Attach a
   result.id = tried.id;
   result.promise = tried.promise;
   const ManualClock clock;
-  auto made = make(clock);
+  auto made = make((tried.needs & own_clock) != 0 ? Clock() : Clock(clock));
   S& store = conformance_impl::store_in(made);
   constexpr bool attaches = !std::is_same_v<Attach, conformance_impl::NoAttach>;
   if (const char* lacking = conformance_impl::lacks(tried.needs, store, attaches); lacking != nullptr) {

@@ -96,7 +96,8 @@ void add_record_cases(ConformanceCases<S>& cases) {
     const Ownership owner = t.acquire(key);
     t.check(t.store.erase(key).answer, Answer::refused, "erasing a running record");
     t.check(t.store.clear() == 0, "clear takes no running record");
-    const PurgeResult purged = t.store.purge(PurgeOptions{.in_doubt_older_than = Duration(std::chrono::microseconds(1))});
+    const Duration at_once = std::chrono::microseconds(1);
+    const PurgeResult purged = t.store.purge(PurgeOptions{.in_doubt_older_than = at_once});
     t.check(purged.expired == 0 && purged.in_doubt == 0, "purge takes no running record");
     t.check(t.claim(key).answer, Answer::running, "a second call after all that");
     t.check(t.complete(key, owner, "value"), Answer::ok, "completing after all that");

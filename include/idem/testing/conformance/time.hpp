@@ -192,6 +192,7 @@ void add_time_cases(ConformanceCases<S>& cases) {
     for (int pause = 0; pause < 3000 && lost.times.load() == 0; ++pause)
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     t.check(lost.times.load() == 1, "the lease's loss is told");
+    t.claim(t.key(1));
     t.check(t.store.abandon(t.key(1), losing.record.owner).answer, Answer::stale, "abandoning what was taken over");
     t.clock.advance(hours(1));
     t.claim(t.key(1));

@@ -36,6 +36,7 @@ enum Needs : unsigned {
   needs_leases = 2,   ///< Leases prove liveness.
   needs_other = 4,    ///< A second object onto the same records.
   needs_objects = 8,  ///< The store keeps objects.
+  own_clock = 16,     ///< It is made with an empty clock, so that its own one is tried, which the trial's doesn't move.
 };
 
 template <class S>
