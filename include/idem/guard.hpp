@@ -58,6 +58,7 @@ class GuardCore {
     Key key = this->key<A...>(arguments...);
     Reply reply = state_->store().find(key);
     if (reply.answer == Answer::absent && state_->previous()) {
+      key = Key();
       state_->template make_key<A...>(key, state_->previous(), arguments...);
       reply = state_->store().find(key);
     }
@@ -74,6 +75,7 @@ class GuardCore {
     Key key = this->key<A...>(arguments...);
     bool forgotten = forget_key(key);
     if (state_->previous()) {
+      key = Key();
       state_->template make_key<A...>(key, state_->previous(), arguments...);
       forgotten = forget_key(key) || forgotten;
     }
