@@ -44,7 +44,7 @@ inline constexpr StoreTable store_table = {
     [](const void* o) { return static_cast<const S*>(o)->traits(); },
     [](const void* o) { return static_cast<const S*>(o)->now(); },
     [](void* o, const Key& key, const Digest* fingerprint) {
-      if constexpr (requires(S& s) { s.peek(key, fingerprint); }) {
+      if constexpr (requires(S & s) { s.peek(key, fingerprint); }) {
         return as_store<S>(o).peek(key, fingerprint);
       } else {
         static_cast<void>(o), static_cast<void>(key), static_cast<void>(fingerprint);
@@ -80,8 +80,8 @@ class AnyStore {
   static constexpr Keeps keeps = Keeps::either;
 
   template <class S>
-    requires(!std::same_as<std::remove_cvref_t<S>, AnyStore> && Store<std::remove_cvref_t<S>>)
-  AnyStore(S&& store) {  // NOLINT: conversion is the point
+  requires(!std::same_as<std::remove_cvref_t<S>, AnyStore> && Store<std::remove_cvref_t<S>>)
+      AnyStore(S&& store) {  // NOLINT: conversion is the point
     using Held = std::remove_cvref_t<S>;
     if constexpr (std::is_lvalue_reference_v<S>) {
       static_assert(!std::is_const_v<std::remove_reference_t<S>>, "idem: a store that is used can't be const");
@@ -103,7 +103,9 @@ class AnyStore {
   Reply claim(const Key& key, const ClaimRequest& request, LeaseWatch* watch) {
     return table_->claim(object_, key, request, watch);
   }
-  Reply renew(const Key& key, const Ownership& owner, Duration lease) { return table_->renew(object_, key, owner, lease); }
+  Reply renew(const Key& key, const Ownership& owner, Duration lease) {
+    return table_->renew(object_, key, owner, lease);
+  }
   Reply complete(const Key& key, const FinishRequest& request) { return table_->complete(object_, key, request); }
   Reply fail(const Key& key, const FinishRequest& request) { return table_->fail(object_, key, request); }
   Reply release(const Key& key, const Ownership& owner) { return table_->release(object_, key, owner); }
@@ -116,10 +118,9 @@ class AnyStore {
   void wait(const Key& key, std::uint64_t epoch, TimePoint deadline) { table_->wait(object_, key, epoch, deadline); }
   template <class Each>
   void for_each(Each&& each) {
-    table_->for_each(object_, const_cast<void*>(static_cast<const void*>(std::addressof(each))),
-                     [](void* context, const RecordView& view) {
-                       (*static_cast<std::remove_reference_t<Each>*>(context))(view);
-                     });
+    table_->for_each(
+        object_, const_cast<void*>(static_cast<const void*>(std::addressof(each))),
+        [](void* context, const RecordView& view) { (*static_cast<std::remove_reference_t<Each>*>(context))(view); });
   }
   PurgeResult purge(const PurgeOptions& options = {}) { return table_->purge(object_, options); }
   std::size_t clear() { return table_->clear(object_); }

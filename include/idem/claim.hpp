@@ -22,19 +22,18 @@
 IDEM_BEGIN_NAMESPACE
 
 struct ClaimOptions {
-  Duration ttl = std::chrono::hours(24);            ///< How long the outcome is remembered, from its end on.
-  Duration lease = std::chrono::seconds(30);        ///< Where nothing else proves that the owner lives.
-  Duration wait_timeout = std::chrono::seconds(10); ///< For a running call; 0: it doesn't wait.
-  OnInDoubt on_in_doubt = OnInDoubt::report;        ///< rerun: a key in doubt is acquired, with a higher fencing token.
+  Duration ttl = std::chrono::hours(24);             ///< How long the outcome is remembered, from its end on.
+  Duration lease = std::chrono::seconds(30);         ///< Where nothing else proves that the owner lives.
+  Duration wait_timeout = std::chrono::seconds(10);  ///< For a running call; 0: it doesn't wait.
+  OnInDoubt on_in_doubt = OnInDoubt::report;  ///< rerun: a key in doubt is acquired, with a higher fencing token.
 };
 
 namespace detail {
 struct ClaimAccess;
 }
 
-/// A key claimed by hand. Move-only. When it's destroyed without complete, fail or release, the key is in doubt at once:
-/// never taken for success, never free.
-/// Thread safety: used by one thread at a time; it may change threads.
+/// A key claimed by hand. Move-only. When it's destroyed without complete, fail or release, the key is in doubt at
+/// once: never taken for success, never free. Thread safety: used by one thread at a time; it may change threads.
 class Claim {
  public:
   Claim(Claim&&) noexcept = default;
@@ -97,21 +96,24 @@ class Claim {
   Verdict fail(const std::exception_ptr& failure) {
     if (!open()) return Verdict::stale;
     detail::Bytes scratch;
-    const Source kept = KeepingOf<void>::failure_source(held_->store, failure, held_->key, detail::NoSeal{},
-                                                        max_result_bytes, scratch);
+    const Source kept =
+        KeepingOf<void>::failure_source(held_->store, failure, held_->key, detail::NoSeal{}, max_result_bytes, scratch);
     return ended(held_->run->fail(kept, held_->ttl), Verdict::failed);
   }
   template <class E>
-    requires(!std::same_as<E, std::exception_ptr>)
-  Verdict fail(const E& exception) {
+  requires(!std::same_as<E, std::exception_ptr>) Verdict fail(const E& exception) {
     return fail(std::make_exception_ptr(exception));
   }
 #endif
 
   /// Nothing happened: the key is free again. False where that couldn't be done, or the claim had ended.
-  bool release() noexcept { return open() && held_->run->release() == detail::Recorded::yes; }
+  bool release() noexcept {
+    return open() && held_->run->release() == detail::Recorded::yes;
+  }
 
-  const Key& key() const noexcept { return held_->key; }
+  const Key& key() const noexcept {
+    return held_->key;
+  }
 
  private:
   friend struct detail::ClaimAccess;
@@ -141,7 +143,9 @@ class Claim {
 
   explicit Claim(std::unique_ptr<Held> held) noexcept : held_(std::move(held)) {}
 
-  bool open() const noexcept { return acquired() && !held_->run->ended(); }
+  bool open() const noexcept {
+    return acquired() && !held_->run->ended();
+  }
 
   template <class V>
   Verdict complete_with(detail::Bytes& scratch, V value) {
@@ -203,8 +207,8 @@ Claim claim(S& store, const Key& key, const ClaimOptions& options = {}) {
 
 /// What check_lock found.
 struct CheckLock {
-  bool locked = false;      ///< The caller is the first one.
-  bool duplicate = false;   ///< Somebody was before.
+  bool locked = false;     ///< The caller is the first one.
+  bool duplicate = false;  ///< Somebody was before.
   TimePoint first_seen_at = {};
 };
 
@@ -219,12 +223,16 @@ CheckLock check_lock(S& store, const Key& key, Duration ttl) {
   request.ttl = ttl;
   const Reply reply = store.claim(key, request, nullptr);
   switch (reply.answer) {
-    case Answer::acquired: return {true, false, reply.record.started_at};
+    case Answer::acquired:
+      return {true, false, reply.record.started_at};
     case Answer::unavailable:
-      detail::raise(StoreError({Verdict::unavailable, Effect::not_run, "idem: the store can't be used: " + reply.message}, key));
+      detail::raise(
+          StoreError({Verdict::unavailable, Effect::not_run, "idem: the store can't be used: " + reply.message}, key));
     case Answer::corrupt:
-      detail::raise(CorruptRecordError({Verdict::corrupt, Effect::unknown, "idem: the record can't be read: " + reply.message}, key));
-    default: return {false, true, reply.record.started_at};
+      detail::raise(CorruptRecordError(
+          {Verdict::corrupt, Effect::unknown, "idem: the record can't be read: " + reply.message}, key));
+    default:
+      return {false, true, reply.record.started_at};
   }
 }
 

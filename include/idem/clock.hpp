@@ -19,13 +19,14 @@ class Clock {
   Clock() noexcept = default;
 
   template <class Source>
-    requires(!std::same_as<std::remove_cvref_t<Source>, Clock> &&
-             (requires(const std::remove_cvref_t<Source>& source) {
-               { source.now() } -> std::convertible_to<TimePoint>;
-             } || requires(const std::remove_cvref_t<Source>& source) {
-               { source() } -> std::convertible_to<TimePoint>;
-             }))
-  Clock(Source&& source)  // NOLINT: conversion is the point
+  requires(!std::same_as<std::remove_cvref_t<Source>, Clock> &&
+           (
+               requires(const std::remove_cvref_t<Source>& source) {
+                 { source.now() } -> std::convertible_to<TimePoint>;
+               } ||
+               requires(const std::remove_cvref_t<Source>& source) {
+                 { source() } -> std::convertible_to<TimePoint>;
+               })) Clock(Source&& source)  // NOLINT: conversion is the point
       : source_(std::make_shared<const std::remove_cvref_t<Source>>(std::forward<Source>(source))),
         read_([](const void* object) noexcept -> TimePoint {
           const auto& held = *static_cast<const std::remove_cvref_t<Source>*>(object);

@@ -104,14 +104,19 @@ class Context {
 
 #if defined(__cpp_lib_jthread)
   /// Stop is requested when the lease is lost.
-  std::stop_token stop_token() const { return lease_.token(); }
+  std::stop_token stop_token() const {
+    return lease_.token();
+  }
 #endif
 
  private:
   friend struct detail::ContextAccess;
 
   Context(const Key& key, const Record& record, detail::LeaseState& lease) noexcept
-      : key_(key), lease_(lease), epoch_(record.owner.epoch), attempt_(record.attempt),
+      : key_(key),
+        lease_(lease),
+        epoch_(record.owner.epoch),
+        attempt_(record.attempt),
         lease_until_(record.lease_until) {}
 
   const Key& key_;

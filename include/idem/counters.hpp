@@ -33,7 +33,8 @@ class Counters {
   std::string prometheus(std::string_view prefix = "idem") const {
     std::string name(prefix);
     name += "_events_total";
-    std::string text = "# HELP " + name + " Transitions of idempotent calls and answers to their callers.\n# TYPE " + name + " counter\n";
+    std::string text = "# HELP " + name + " Transitions of idempotent calls and answers to their callers.\n# TYPE " +
+                       name + " counter\n";
     for (std::size_t kind = 1; kind < event_kinds; ++kind) {
       text += name;
       text += "{event=\"";

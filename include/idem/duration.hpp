@@ -20,8 +20,8 @@ using TimePoint = std::chrono::time_point<std::chrono::system_clock, std::chrono
 ///
 /// Nothing is silently cut: a span that doesn't fit (about 292 years) is remembered as `overflowed()` and refused with
 /// std::invalid_argument by whoever takes the options it stands in. Use `idem::forever` for a span without end.
-/// A floating-point count doesn't compile, since it has no exact value; `std::chrono::duration_cast` says what is meant.
-/// Thread safety: a plain value.
+/// A floating-point count doesn't compile, since it has no exact value; `std::chrono::duration_cast` says what is
+/// meant. Thread safety: a plain value.
 class Duration {
  public:
   constexpr Duration() noexcept = default;

@@ -20,28 +20,29 @@ enum class Effect : std::uint8_t { not_run = 1, ran = 2, unknown = 3 };
 
 /// How a call ended. Zero is reserved.
 enum class Verdict : std::uint8_t {
-  executed = 1,           ///< The function ran now; its outcome is recorded as configured.
-  replayed = 2,           ///< An earlier run's result.
-  recovered = 3,          ///< recover_with told an earlier run's result.
-  unguarded = 4,          ///< The function ran without protection, since the store didn't answer.
-  failed = 5,             ///< The function threw.
-  failure_replayed = 6,   ///< An earlier run's failure.
-  duplicate = 7,          ///< The call has been made; there is no result to give.
-  in_progress = 8,        ///< Another caller is running it.
-  in_doubt = 9,           ///< An earlier run's effect is unknown.
-  conflict = 10,          ///< The key was used with other arguments.
-  reentrant = 11,         ///< The call stands further up this thread's own stack.
-  invalid_key = 12,       ///< The arguments have no key.
-  unavailable = 13,       ///< The store didn't answer; the function wasn't run.
-  unrecorded = 14,        ///< The function ran, but its outcome isn't durable or its result couldn't be kept.
-  stale = 15,             ///< The function ran, but another owner took over meanwhile.
-  corrupt = 16,           ///< The record can't be read.
+  executed = 1,          ///< The function ran now; its outcome is recorded as configured.
+  replayed = 2,          ///< An earlier run's result.
+  recovered = 3,         ///< recover_with told an earlier run's result.
+  unguarded = 4,         ///< The function ran without protection, since the store didn't answer.
+  failed = 5,            ///< The function threw.
+  failure_replayed = 6,  ///< An earlier run's failure.
+  duplicate = 7,         ///< The call has been made; there is no result to give.
+  in_progress = 8,       ///< Another caller is running it.
+  in_doubt = 9,          ///< An earlier run's effect is unknown.
+  conflict = 10,         ///< The key was used with other arguments.
+  reentrant = 11,        ///< The call stands further up this thread's own stack.
+  invalid_key = 12,      ///< The arguments have no key.
+  unavailable = 13,      ///< The store didn't answer; the function wasn't run.
+  unrecorded = 14,       ///< The function ran, but its outcome isn't durable or its result couldn't be kept.
+  stale = 15,            ///< The function ran, but another owner took over meanwhile.
+  corrupt = 16,          ///< The record can't be read.
 };
 
 constexpr std::string_view name_of(Verdict verdict) noexcept {
-  constexpr std::string_view names[] = {"none",      "executed",    "replayed",    "recovered",  "unguarded", "failed",
-                                        "failure_replayed", "duplicate", "in_progress", "in_doubt", "conflict",
-                                        "reentrant", "invalid_key", "unavailable", "unrecorded", "stale",     "corrupt"};
+  constexpr std::string_view names[] = {"none",     "executed",         "replayed",    "recovered",   "unguarded",
+                                        "failed",   "failure_replayed", "duplicate",   "in_progress", "in_doubt",
+                                        "conflict", "reentrant",        "invalid_key", "unavailable", "unrecorded",
+                                        "stale",    "corrupt"};
   const auto index = static_cast<std::size_t>(verdict);
   return index < sizeof names / sizeof names[0] ? names[index] : names[0];
 }
@@ -62,7 +63,9 @@ struct ErrorInfo {
 class IdempotencyError : public std::runtime_error {
  public:
   IdempotencyError(const ErrorInfo& info, const Key& key)
-      : std::runtime_error(info.message), key_(std::make_shared<const Key>(key)), verdict_(info.verdict),
+      : std::runtime_error(info.message),
+        key_(std::make_shared<const Key>(key)),
+        verdict_(info.verdict),
         effect_(info.effect) {}
 
   /// Of the call; an empty one where its arguments have none.
@@ -135,20 +138,30 @@ namespace detail {
 /// wait for a running call.
 [[noreturn]] IDEM_COLD inline void raise_verdict(const ErrorInfo& info, const Key& key, bool waited) {
   switch (info.verdict) {
-    case Verdict::duplicate: raise(DuplicateExecutionError(info, key));
+    case Verdict::duplicate:
+      raise(DuplicateExecutionError(info, key));
     case Verdict::in_progress:
       if (waited) raise(LockTimeoutError(info, key));
       raise(DuplicateExecutionError(info, key));
-    case Verdict::in_doubt: raise(InDoubtError(info, key));
-    case Verdict::conflict: raise(KeyConflictError(info, key));
-    case Verdict::reentrant: raise(ReentrantCallError(info, key));
-    case Verdict::invalid_key: raise(SerializationError(info, key));
-    case Verdict::unavailable: raise(StoreError(info, key));
-    case Verdict::unrecorded: raise(UnrecordedError(info, key));
-    case Verdict::stale: raise(StaleOwnerError(info, key));
-    case Verdict::failure_replayed: raise(ReplayedError(info, key, {}));
+    case Verdict::in_doubt:
+      raise(InDoubtError(info, key));
+    case Verdict::conflict:
+      raise(KeyConflictError(info, key));
+    case Verdict::reentrant:
+      raise(ReentrantCallError(info, key));
+    case Verdict::invalid_key:
+      raise(SerializationError(info, key));
+    case Verdict::unavailable:
+      raise(StoreError(info, key));
+    case Verdict::unrecorded:
+      raise(UnrecordedError(info, key));
+    case Verdict::stale:
+      raise(StaleOwnerError(info, key));
+    case Verdict::failure_replayed:
+      raise(ReplayedError(info, key, {}));
     case Verdict::corrupt:
-    default: raise(CorruptRecordError(info, key));
+    default:
+      raise(CorruptRecordError(info, key));
   }
 }
 

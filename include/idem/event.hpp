@@ -45,11 +45,10 @@ enum class EventKind : std::uint8_t {
 /// The name of an event as metrics show it: the enumerator's.
 constexpr std::string_view name_of(EventKind kind) noexcept {
   constexpr std::string_view names[] = {
-      "none",        "claimed",   "taken_over", "completed",  "failed",     "released",
-      "abandoned",   "recovered", "replayed",   "failure_replayed", "duplicate", "waiting",
-      "in_progress", "in_doubt",  "conflict",   "reentrant",  "invalid_key", "unavailable",
-      "unguarded",   "unrecorded", "stale",     "corrupt",    "lease_lost", "resolved",
-      "forgotten",   "store_warning"};
+      "none",      "claimed",    "taken_over",       "completed",   "failed",       "released",    "abandoned",
+      "recovered", "replayed",   "failure_replayed", "duplicate",   "waiting",      "in_progress", "in_doubt",
+      "conflict",  "reentrant",  "invalid_key",      "unavailable", "unguarded",    "unrecorded",  "stale",
+      "corrupt",   "lease_lost", "resolved",         "forgotten",   "store_warning"};
   const auto index = static_cast<std::size_t>(kind);
   return index < sizeof names / sizeof names[0] ? names[index] : names[0];
 }
@@ -58,9 +57,9 @@ inline constexpr std::size_t event_kinds = 26;
 /// One transition, or one answer given to a caller. Holds no argument; `message` may hold the text of an exception.
 struct Event {
   EventKind kind;
-  const Key& key;            ///< An empty one where the event isn't about a key.
-  std::uint64_t epoch = 0;   ///< Fencing token of the run, where there is one.
-  std::uint32_t attempt = 0; ///< As in Context::attempt, where known.
+  const Key& key;             ///< An empty one where the event isn't about a key.
+  std::uint64_t epoch = 0;    ///< Fencing token of the run, where there is one.
+  std::uint32_t attempt = 0;  ///< As in Context::attempt, where known.
   std::string_view message = {};
 };
 
@@ -72,9 +71,8 @@ class EventHandler {
   EventHandler() noexcept = default;
 
   template <class F>
-    requires(!std::same_as<std::remove_cvref_t<F>, EventHandler> &&
-             std::invocable<std::remove_cvref_t<F>&, const Event&>)
-  EventHandler(F&& handler)  // NOLINT: conversion is the point
+  requires(!std::same_as<std::remove_cvref_t<F>, EventHandler> && std::invocable<std::remove_cvref_t<F>&, const Event&>)
+      EventHandler(F&& handler)  // NOLINT: conversion is the point
       : handler_(std::make_shared<std::remove_cvref_t<F>>(std::forward<F>(handler))),
         call_([](void* object, const Event& event) { (*static_cast<std::remove_cvref_t<F>*>(object))(event); }) {}
 
@@ -82,7 +80,9 @@ class EventHandler {
 
   void operator()(const Event& event) const {
     if (call_ == nullptr) return;
-    IDEM_TRY { call_(handler_.get(), event); }
+    IDEM_TRY {
+      call_(handler_.get(), event);
+    }
     IDEM_CATCH_UNWIND
     IDEM_CATCH_ALL {}
   }

@@ -53,7 +53,9 @@ template <class T>
 concept StoreExtra = StoreLike<std::remove_cvref_t<T>> || is_shared_store<std::remove_cvref_t<T>>::value;
 
 template <class T>
-concept TaggedExtra = requires { typename std::remove_cvref_t<T>::idem_extra; };
+concept TaggedExtra = requires {
+  typename std::remove_cvref_t<T>::idem_extra;
+};
 
 }  // namespace detail
 
@@ -130,8 +132,8 @@ struct Observe {
 
 }  // namespace detail
 
-/// `f(args…)`, called with const lvalues, gives what enters the key instead of the arguments. A member function's object
-/// is argument 0. An empty string, an absent value and an empty container are refused as keys.
+/// `f(args…)`, called with const lvalues, gives what enters the key instead of the arguments. A member function's
+/// object is argument 0. An empty string, an absent value and an empty container are refused as keys.
 template <class F>
 detail::KeyBy<std::decay_t<F>> key_by(F&& f) {
   return {std::forward<F>(f)};
@@ -151,8 +153,8 @@ detail::CompareBy<std::decay_t<F>> compare_by(F&& f) {
 inline constexpr detail::AnyObject any_object{};
 
 /// `f(args…) -> std::optional<R>` (`-> bool` where the result is void), with `Context&` as its last parameter if it
-/// wants: asked when an earlier run is in doubt. A value is recorded and replayed, `nullopt` (false) says that the effect
-/// did not happen, and the function runs. If it throws, the key stays in doubt.
+/// wants: asked when an earlier run is in doubt. A value is recorded and replayed, `nullopt` (false) says that the
+/// effect did not happen, and the function runs. If it throws, the key stays in doubt.
 template <class F>
 detail::RecoverWith<std::decay_t<F>> recover_with(F&& f) {
   return {std::forward<F>(f)};
@@ -224,31 +226,39 @@ struct role_of<T> {
   using type = typename T::idem_extra;
 };
 template <class T>
-  requires(!TaggedExtra<T> && StoreExtra<T>)
-struct role_of<T> {
+requires(!TaggedExtra<T> && StoreExtra<T>) struct role_of<T> {
   using type = extra::store;
 };
 
 template <class Role, class... Extras>
-inline constexpr std::size_t count_of = (std::size_t{0} + ... + (std::same_as<typename role_of<Extras>::type, Role> ? 1u : 0u));
+inline constexpr std::size_t count_of = (std::size_t{0} + ... +
+                                         (std::same_as<typename role_of<Extras>::type, Role> ? 1u : 0u));
 
 /// Checks a list of extras, each sentence once.
 template <class... Extras>
 constexpr bool check_extras() {
-  static_assert((Extra<Extras> && ...),
-                "idem: behind the options may stand: a store, key_by, key_from, compare_by, any_object, recover_with, "
-                "classify_failure, classify_result, without_result, on_duplicate_return, replay_exceptions, keyed_with, "
-                "seal_with, observe, or a type that satisfies idem::Extra");
-  static_assert(count_of<extra::store, std::remove_cvref_t<Extras>...> <= 1, "idem: a guard has one store; use AnyStore or a store of your own for more");
-  static_assert(count_of<extra::key_choice, std::remove_cvref_t<Extras>...> <= 1, "idem: use key_by or key_from once, not both");
+  static_assert(
+      (Extra<Extras> && ...),
+      "idem: behind the options may stand: a store, key_by, key_from, compare_by, any_object, recover_with, "
+      "classify_failure, classify_result, without_result, on_duplicate_return, replay_exceptions, keyed_with, "
+      "seal_with, observe, or a type that satisfies idem::Extra");
+  static_assert(count_of<extra::store, std::remove_cvref_t<Extras>...> <= 1,
+                "idem: a guard has one store; use AnyStore or a store of your own for more");
+  static_assert(count_of<extra::key_choice, std::remove_cvref_t<Extras>...> <= 1,
+                "idem: use key_by or key_from once, not both");
   static_assert(count_of<extra::object_choice, std::remove_cvref_t<Extras>...> <= 1, "idem: any_object stands twice");
   static_assert(count_of<extra::comparison, std::remove_cvref_t<Extras>...> <= 1, "idem: compare_by stands twice");
   static_assert(count_of<extra::recovery, std::remove_cvref_t<Extras>...> <= 1, "idem: recover_with stands twice");
-  static_assert(count_of<extra::failure_choice, std::remove_cvref_t<Extras>...> <= 1, "idem: classify_failure stands twice");
-  static_assert(count_of<extra::result_choice, std::remove_cvref_t<Extras>...> <= 1, "idem: classify_result stands twice");
-  static_assert(count_of<extra::result_keeping, std::remove_cvref_t<Extras>...> <= 1, "idem: without_result stands twice");
-  static_assert(count_of<extra::duplicate_value, std::remove_cvref_t<Extras>...> <= 1, "idem: on_duplicate_return stands twice");
-  static_assert(count_of<extra::exception_list, std::remove_cvref_t<Extras>...> <= 1, "idem: name all exception types in one replay_exceptions");
+  static_assert(count_of<extra::failure_choice, std::remove_cvref_t<Extras>...> <= 1,
+                "idem: classify_failure stands twice");
+  static_assert(count_of<extra::result_choice, std::remove_cvref_t<Extras>...> <= 1,
+                "idem: classify_result stands twice");
+  static_assert(count_of<extra::result_keeping, std::remove_cvref_t<Extras>...> <= 1,
+                "idem: without_result stands twice");
+  static_assert(count_of<extra::duplicate_value, std::remove_cvref_t<Extras>...> <= 1,
+                "idem: on_duplicate_return stands twice");
+  static_assert(count_of<extra::exception_list, std::remove_cvref_t<Extras>...> <= 1,
+                "idem: name all exception types in one replay_exceptions");
   static_assert(count_of<extra::secret, std::remove_cvref_t<Extras>...> <= 1, "idem: keyed_with stands twice");
   static_assert(count_of<extra::seal, std::remove_cvref_t<Extras>...> <= 1, "idem: seal_with stands twice");
   return (Extra<Extras> && ...);

@@ -1,9 +1,9 @@
 // Exceptions to bytes and back, for stores that keep bytes.
 //
-// What is rebuilt as itself: the classes of <stdexcept>, std::bad_alloc, std::system_error of the generic and the system
-// category, and the types that the guard names in replay_exceptions; each by its exact type. Anything else becomes a
-// ReplayedError with message and type name. The stored type is only ever compared with types named in the program:
-// nothing stored chooses code to run.
+// What is rebuilt as itself: the classes of <stdexcept>, std::bad_alloc, std::system_error of the generic and the
+// system category, and the types that the guard names in replay_exceptions; each by its exact type. Anything else
+// becomes a ReplayedError with message and type name. The stored type is only ever compared with types named in the
+// program: nothing stored chooses code to run.
 #pragma once
 
 #include <idem/codec.hpp>
@@ -86,7 +86,9 @@ class FailureWriter {
 
   template <class... Named>
   void write(const std::exception_ptr& failure, ExceptionList<Named...>) {
-    IDEM_TRY { std::rethrow_exception(failure); }
+    IDEM_TRY {
+      std::rethrow_exception(failure);
+    }
 #if IDEM_RTTI
     IDEM_CATCH_STD(error) {
       const std::type_info& type = typeid(error);
@@ -114,7 +116,9 @@ class FailureWriter {
     }
 #else
     // Without run-time type information an exact type can't be told.
-    IDEM_CATCH_STD(error) { head(FailureKind::other, error.what(), {}); }
+    IDEM_CATCH_STD(error) {
+      head(FailureKind::other, error.what(), {});
+    }
 #endif
     IDEM_CATCH_ALL {
       writer_.write(static_cast<std::uint8_t>(FailureKind::other));
@@ -183,21 +187,51 @@ class FailureReader {
     if (!reader_.ok()) return nullptr;
     std::exception_ptr made;
     switch (kind) {
-      case FailureKind::logic_error: made = std::make_exception_ptr(std::logic_error(message)); break;
-      case FailureKind::invalid_argument: made = std::make_exception_ptr(std::invalid_argument(message)); break;
-      case FailureKind::domain_error: made = std::make_exception_ptr(std::domain_error(message)); break;
-      case FailureKind::length_error: made = std::make_exception_ptr(std::length_error(message)); break;
-      case FailureKind::out_of_range: made = std::make_exception_ptr(std::out_of_range(message)); break;
-      case FailureKind::runtime_error: made = std::make_exception_ptr(std::runtime_error(message)); break;
-      case FailureKind::range_error: made = std::make_exception_ptr(std::range_error(message)); break;
-      case FailureKind::overflow_error: made = std::make_exception_ptr(std::overflow_error(message)); break;
-      case FailureKind::underflow_error: made = std::make_exception_ptr(std::underflow_error(message)); break;
-      case FailureKind::bad_alloc: made = std::make_exception_ptr(std::bad_alloc()); break;
-      case FailureKind::generic_error: made = system(message, std::generic_category()); break;
-      case FailureKind::system_error: made = system(message, std::system_category()); break;
-      case FailureKind::named: made = named(message, type, ExceptionList<Named...>{}); break;
-      case FailureKind::other: made = replayed(message, type); break;
-      default: reader_.fail("a failure of an unknown kind"); break;
+      case FailureKind::logic_error:
+        made = std::make_exception_ptr(std::logic_error(message));
+        break;
+      case FailureKind::invalid_argument:
+        made = std::make_exception_ptr(std::invalid_argument(message));
+        break;
+      case FailureKind::domain_error:
+        made = std::make_exception_ptr(std::domain_error(message));
+        break;
+      case FailureKind::length_error:
+        made = std::make_exception_ptr(std::length_error(message));
+        break;
+      case FailureKind::out_of_range:
+        made = std::make_exception_ptr(std::out_of_range(message));
+        break;
+      case FailureKind::runtime_error:
+        made = std::make_exception_ptr(std::runtime_error(message));
+        break;
+      case FailureKind::range_error:
+        made = std::make_exception_ptr(std::range_error(message));
+        break;
+      case FailureKind::overflow_error:
+        made = std::make_exception_ptr(std::overflow_error(message));
+        break;
+      case FailureKind::underflow_error:
+        made = std::make_exception_ptr(std::underflow_error(message));
+        break;
+      case FailureKind::bad_alloc:
+        made = std::make_exception_ptr(std::bad_alloc());
+        break;
+      case FailureKind::generic_error:
+        made = system(message, std::generic_category());
+        break;
+      case FailureKind::system_error:
+        made = system(message, std::system_category());
+        break;
+      case FailureKind::named:
+        made = named(message, type, ExceptionList<Named...>{});
+        break;
+      case FailureKind::other:
+        made = replayed(message, type);
+        break;
+      default:
+        reader_.fail("a failure of an unknown kind");
+        break;
     }
     if (reader_.ok() && !reader_.at_end()) reader_.fail("bytes after the failure");
     return reader_.ok() ? made : nullptr;

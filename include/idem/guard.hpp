@@ -89,7 +89,8 @@ class GuardCore {
   IDEM_NOINLINE R protocol_call(Execution<State, R, A...>& execution, A&&... arguments) const {
     Outcome<R> outcome;
     execution.run(outcome, static_cast<A&&>(arguments)...);
-    if (!outcome.has_value() || raises(outcome)) [[unlikely]] no_value(outcome, execution.take_key());
+    if (!outcome.has_value() || raises(outcome)) [[unlikely]]
+      no_value(outcome, execution.take_key());
     return take<R>(OutcomeAccess::value(outcome));
   }
 
@@ -121,7 +122,8 @@ class GuardCore {
   bool forget_key(const Key& key) const {
     const Reply reply = state_->store().erase(key);
     if (reply.answer == Answer::unavailable || reply.answer == Answer::corrupt) {
-      raise(StoreError({Verdict::unavailable, Effect::unknown, "idem: the store can't forget the call: " + reply.message}, key));
+      raise(StoreError(
+          {Verdict::unavailable, Effect::unknown, "idem: the store can't forget the call: " + reply.message}, key));
     }
     if (reply.answer == Answer::ok) tell(state_->observers(), EventKind::forgotten, key, reply.record);
     return reply.answer == Answer::ok;
@@ -149,8 +151,8 @@ class Guard<State, detail::TypeList<A...>> {
   explicit Guard(std::shared_ptr<const State> state) noexcept : core_(std::move(state)) {}
 
   /// Calls the function unless it was called with this key before; the result is the function's, or the stored one.
-  /// Throws the function's own exception, the stored one, or an IdempotencyError (docs/errors.md says of each whether the
-  /// function was run).
+  /// Throws the function's own exception, the stored one, or an IdempotencyError (docs/errors.md says of each whether
+  /// the function was run).
   Result operator()(A... arguments) const { return core_.template call<Result, A...>(static_cast<A&&>(arguments)...); }
 
   /// The same; throws nothing but the end of a cancelled thread.
@@ -168,7 +170,9 @@ class Guard<State, detail::TypeList<A...>> {
 
   /// Forgets a call, so that the next one runs: an explicit choice, also of one in doubt. False where there was nothing
   /// to forget, or where it's running. Throws StoreError.
-  bool forget(const std::remove_reference_t<A>&... arguments) const { return core_.template forget<A...>(arguments...); }
+  bool forget(const std::remove_reference_t<A>&... arguments) const {
+    return core_.template forget<A...>(arguments...);
+  }
 
  private:
   detail::GuardCore<State> core_;
@@ -215,22 +219,24 @@ class Guard<State, void> {
 template <class Signature>
 class AnyGuard;
 
-/// Any guard of a function `R(Args…)`, for class members and interfaces. Copies share the guard. Empty only when moved from.
-/// Thread safety: that of a guard.
+/// Any guard of a function `R(Args…)`, for class members and interfaces. Copies share the guard. Empty only when moved
+/// from. Thread safety: that of a guard.
 template <class R, class... A>
 class AnyGuard<R(A...)> {
  public:
   template <class G>
-    requires(!std::same_as<std::remove_cvref_t<G>, AnyGuard> && requires(const std::remove_cvref_t<G>& guard, A... a) {
-      { guard.try_call(static_cast<A&&>(a)...) } -> std::same_as<Outcome<R>>;
-    })
-  AnyGuard(G&& guard)  // NOLINT: conversion is the point
+  requires(!std::same_as<std::remove_cvref_t<G>, AnyGuard> &&
+           requires(const std::remove_cvref_t<G>& guard, A... a) {
+             { guard.try_call(static_cast<A&&>(a)...) } -> std::same_as<Outcome<R>>;
+           }) AnyGuard(G&& guard)  // NOLINT: conversion is the point
       : held_(std::make_shared<const Held<std::remove_cvref_t<G>>>(std::forward<G>(guard))) {}
 
   R operator()(A... arguments) const { return held_->call(static_cast<A&&>(arguments)...); }
   Outcome<R> try_call(A... arguments) const { return held_->try_call(static_cast<A&&>(arguments)...); }
   Key key(const std::remove_reference_t<A>&... arguments) const { return held_->key(arguments...); }
-  std::optional<Outcome<R>> find(const std::remove_reference_t<A>&... arguments) const { return held_->find(arguments...); }
+  std::optional<Outcome<R>> find(const std::remove_reference_t<A>&... arguments) const {
+    return held_->find(arguments...);
+  }
   bool forget(const std::remove_reference_t<A>&... arguments) const { return held_->forget(arguments...); }
 
  private:

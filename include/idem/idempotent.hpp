@@ -1,8 +1,9 @@
 // idem::idempotent: wraps a function so that a retry, a race or a replayed event doesn't run it twice.
 //
-// What it doesn't promise: if a process dies between the start of the function and the record of its outcome, the effect
-// happened zero or one times, and only the outside world knows. The next caller is told so; see Options::on_in_doubt,
-// recover_with and Context::derived_key. By default an exception says "nothing happened" and frees the key.
+// What it doesn't promise: if a process dies between the start of the function and the record of its outcome, the
+// effect happened zero or one times, and only the outside world knows. The next caller is told so; see
+// Options::on_in_doubt, recover_with and Context::derived_key. By default an exception says "nothing happened" and
+// frees the key.
 #pragma once
 
 #include <idem/detail/config.hpp>
@@ -105,9 +106,12 @@ auto make_guard(std::string_view name, std::string_view parameters, F&& function
     using Arguments = typename guard_arguments<Callable>::type;
     using Holding = holder_of<E...>;
     if constexpr (std::is_member_pointer_v<Callable>) {
-      static_assert(count_of<extra::key_choice, std::remove_cvref_t<E>...> + count_of<extra::object_choice, std::remove_cvref_t<E>...> >= 1,
-                    "idem: for a member function say what of its object enters the key: idem::key_by, idem::key_from (the "
-                    "object is argument 0), or idem::any_object where it plays no part");
+      static_assert(
+          count_of<extra::key_choice, std::remove_cvref_t<E>...> +
+                  count_of<extra::object_choice, std::remove_cvref_t<E>...> >=
+              1,
+          "idem: for a member function say what of its object enters the key: idem::key_by, idem::key_from (the "
+          "object is argument 0), or idem::any_object where it plays no part");
     } else {
       static_assert(count_of<extra::object_choice, std::remove_cvref_t<E>...> == 0,
                     "idem: any_object is for member functions; this callable has no object");
@@ -148,9 +152,9 @@ auto idempotent(F&& function, Options options, E&&... extras) {
                             std::forward<E>(extras)...);
 }
 template <FixedName Name, class F, class... E>
-  requires(!detail::starts_with_options<E...>)
-auto idempotent(F&& function, E&&... extras) {
-  return detail::make_guard(detail::given_name<Name>(), {}, std::forward<F>(function), Options{}, std::forward<E>(extras)...);
+requires(!detail::starts_with_options<E...>) auto idempotent(F&& function, E&&... extras) {
+  return detail::make_guard(detail::given_name<Name>(), {}, std::forward<F>(function), Options{},
+                            std::forward<E>(extras)...);
 }
 
 /// Guards a function, or a member function, named by itself: its qualified name and the shapes of its parameters enter
@@ -161,8 +165,7 @@ auto idempotent(Options options, E&&... extras) {
                             std::move(options), std::forward<E>(extras)...);
 }
 template <auto Function, class... E>
-  requires(!detail::starts_with_options<E...>)
-auto idempotent(E&&... extras) {
+requires(!detail::starts_with_options<E...>) auto idempotent(E&&... extras) {
   return detail::make_guard(detail::derived_name<Function>(), detail::parameter_shapes<Function>(), Function, Options{},
                             std::forward<E>(extras)...);
 }

@@ -1,8 +1,8 @@
 // Key: what tells one guarded call from another.
 //
-// A key is made of scope, name, version and arguments. The first three, with the shapes of the parameters where the name
-// was derived from a function, are digested once per guard into a prefix of 32 bytes; the canonical encoding of the
-// arguments follows it. docs/encoding.md has the bytes.
+// A key is made of scope, name, version and arguments. The first three, with the shapes of the parameters where the
+// name was derived from a function, are digested once per guard into a prefix of 32 bytes; the canonical encoding of
+// the arguments follows it. docs/encoding.md has the bytes.
 #pragma once
 
 #include <idem/codec.hpp>
@@ -103,9 +103,9 @@ class KeyBuilder;
 
 /// What tells one guarded call from another: scope, name, version and arguments.
 ///
-/// Two keys are equal when all of these are; how the arguments are compared is said in docs/encoding.md. A key holds the
-/// arguments' bytes in memory; what leaves the process is `digest()` and `text()`, which don't reveal them (but a digest
-/// without a secret of an argument with few possible values can be found by trying them all: see keyed_with).
+/// Two keys are equal when all of these are; how the arguments are compared is said in docs/encoding.md. A key holds
+/// the arguments' bytes in memory; what leaves the process is `digest()` and `text()`, which don't reveal them (but a
+/// digest without a secret of an argument with few possible values can be found by trying them all: see keyed_with).
 /// Thread safety: a plain value.
 class Key {
  public:
@@ -160,8 +160,8 @@ class Key {
 
 namespace detail {
 
-/// Makes a key: the domain's prefix, then each part. Where a part has no key form (NaN, a codec that refuses), `error()`
-/// says why and the key stays unusable.
+/// Makes a key: the domain's prefix, then each part. Where a part has no key form (NaN, a codec that refuses),
+/// `error()` says why and the key stays unusable.
 class KeyBuilder {
  public:
   KeyBuilder(Key& key, DomainRef domain) noexcept : key_(key), writer_(key.bytes_, Form::key) {
@@ -208,7 +208,8 @@ inline Digest labelled_digest(const DomainRef& domain, std::string_view label, c
 /// Whether a key choice made by hand says anything at all: an empty string or an absent value doesn't.
 template <class T>
 constexpr bool says_something(const T& value) {
-  if constexpr (requires { value.empty(); } && !requires { value.native(); }) {
+  if constexpr (
+      requires { value.empty(); } && !requires { value.native(); }) {
     return !value.empty();
   } else if constexpr (requires { value.has_value(); }) {
     return static_cast<bool>(value.has_value());

@@ -6,6 +6,7 @@
 #include <idem/detail/memory_core.hpp>
 #include <idem/detail/memory_entry.hpp>
 #include <idem/detail/memory_reclaim.hpp>
+#include <idem/detail/memory_scene.hpp>
 #include <idem/detail/memory_table.hpp>
 #include <idem/detail/process.hpp>
 #include <idem/detail/random.hpp>
@@ -32,18 +33,18 @@ struct MemoryStoreOptions {
   /// The most records that the store holds, at roughly 300 bytes each. Once it is full of records that haven't expired,
   /// claims of new keys are refused: forgetting one would mean running its function again. Not zero.
   std::size_t max_entries = 1'000'000;
-  /// By default the wall clock at the time when the store is made, moved on by the monotonic clock: setting the wall clock
-  /// changes nothing. Called with a lock held, so that it must not use the store.
+  /// By default the wall clock at the time when the store is made, moved on by the monotonic clock: setting the wall
+  /// clock changes nothing. Called with a lock held, so that it must not use the store.
   Clock clock = {};
   /// Told what was done to records by hand: resolved and forgotten.
   EventHandler on_event = {};
 };
 
-/// Records in memory: the fastest store, for duplicates that meet in one process. Keeps any copyable result as the object
-/// that it is. What isn't finished when the process ends is forgotten with it.
+/// Records in memory: the fastest store, for duplicates that meet in one process. Keeps any copyable result as the
+/// object that it is. What isn't finished when the process ends is forgotten with it.
 ///
-/// Thread safety: everything but moving and destruction may be done from many threads at once. A finished record is read
-/// without a lock. Movable until first used. Payloads must not outlive the store.
+/// Thread safety: everything but moving and destruction may be done from many threads at once. A finished record is
+/// read without a lock. Movable until first used. Payloads must not outlive the store.
 /// A child process can't use its parent's store, since the locks may be held by threads that it doesn't have: it is
 /// answered `unavailable`.
 class MemoryStore {
@@ -66,8 +67,8 @@ class MemoryStore {
   TimePoint now() const noexcept { return core_ != nullptr ? core_->clock.now() : TimePoint{}; }
 
   /// Answers `completed`, `failed` or `conflict`, as a claim would, where there is a finished record, without taking a
-  /// lock; `absent` says nothing: it may be running, or missed since it's just being moved. The payload holds memory back
-  /// and should be dropped soon.
+  /// lock; `absent` says nothing: it may be running, or missed since it's just being moved. The payload holds memory
+  /// back and should be dropped soon.
   Peeked peek(const Key& key, const Digest* fingerprint) noexcept {
     Peeked reply;
     if (core_ == nullptr || !key.valid() || core_->generation != detail::process_generation()) return reply;
@@ -80,7 +81,7 @@ class MemoryStore {
     reply.record = &entry->record;
     if (reply.answer != Answer::conflict) reply.payload = entry->payload();
     // The hold keeps the record, too.
-    reply.payload.hold(&reading.keep(), &leave);
+    reply.payload.hold(&reading.keep(), &detail::leave_memory);
     return reply;
   }
 
@@ -94,7 +95,9 @@ class MemoryStore {
             protocol::claim(at.record(), request, at.now, false, at.shard.last_epoch + 1);
         if (change.change != protocol::Change::write) {
           at.tell(answer, change);
-          if (change.answer == Answer::unavailable) say(answer, "the claim has no owner, or the epochs are used up");
+          if (change.answer == Answer::unavailable) {
+            detail::answer_unavailable(answer, "the claim has no owner, or the epochs are used up");
+          }
           return;
         }
         if (at.record() != nullptr && at.record()->state == State::in_progress) {
@@ -120,33 +123,32 @@ class MemoryStore {
     });
   }
 
-  /// Where the result can't be copied the record is completed all the same, and the reply's payload is of the kind `lost`.
-  /// The reply has no object: the caller has it.
+  /// Where the result can't be copied the record is completed all the same, and the reply's payload is of the kind
+  /// `lost`. The reply has no object: the caller has it.
   Reply complete(const Key& key, const FinishRequest& request) { return finish(key, request, State::completed); }
   /// The same for a failure that is kept.
   Reply fail(const Key& key, const FinishRequest& request) { return finish(key, request, State::failed); }
 
   Reply release(const Key& key, const Ownership& owner) {
-    return locked(key, [&](Scene& at, Reply& answer) {
-      at.tell(answer, protocol::release(at.record(), owner, at.now));
-    });
+    return locked(key,
+                  [&](Scene& at, Reply& answer) { at.tell(answer, protocol::release(at.record(), owner, at.now)); });
   }
   Reply abandon(const Key& key, const Ownership& owner) {
-    return locked(key, [&](Scene& at, Reply& answer) {
-      at.tell(answer, protocol::abandon(at.record(), owner, at.now));
-    });
+    return locked(key,
+                  [&](Scene& at, Reply& answer) { at.tell(answer, protocol::abandon(at.record(), owner, at.now)); });
   }
 
   Reply resolve(const Key& key, const Resolution& found, std::string_view note) {
     const OwnerToken resolver = detail::new_owner_token();
     detail::KeptSource source(found.source);
     Reply reply = locked(key, [&](Scene& at, Reply& answer) {
-      const protocol::Transition change =
-          protocol::resolve(at.record(), found.expected_epoch, resolver, found.state, at.now, found.ttl, false,
-                            at.shard.last_epoch + 1);
+      const protocol::Transition change = protocol::resolve(at.record(), found.expected_epoch, resolver, found.state,
+                                                            at.now, found.ttl, false, at.shard.last_epoch + 1);
       at.finish(answer, change, source);
       if (change.change == protocol::Change::write) at.shard.last_epoch = change.next.owner.epoch;
-      if (change.answer == Answer::unavailable) say(answer, "there is no token or no state to resolve the record with");
+      if (change.answer == Answer::unavailable) {
+        detail::answer_unavailable(answer, "there is no token or no state to resolve the record with");
+      }
     });
     if (reply.answer == Answer::ok) tell(EventKind::resolved, key, reply.record, note);
     return reply;
@@ -155,11 +157,21 @@ class MemoryStore {
   Reply find(const Key& key) {
     return locked(key, [&](Scene& at, Reply& answer) {
       switch (protocol::status(at.record(), at.now, false)) {
-        case Status::absent: answer.answer = Answer::absent; return;
-        case Status::running: answer.answer = Answer::running; break;
-        case Status::in_doubt: answer.answer = Answer::in_doubt; break;
-        case Status::completed: answer.answer = Answer::completed; break;
-        case Status::failed: answer.answer = Answer::failed; break;
+        case Status::absent:
+          answer.answer = Answer::absent;
+          return;
+        case Status::running:
+          answer.answer = Answer::running;
+          break;
+        case Status::in_doubt:
+          answer.answer = Answer::in_doubt;
+          break;
+        case Status::completed:
+          answer.answer = Answer::completed;
+          break;
+        case Status::failed:
+          answer.answer = Answer::failed;
+          break;
       }
       answer.record = *at.record();
       at.tell_payload(answer);
@@ -167,15 +179,14 @@ class MemoryStore {
   }
 
   Reply erase(const Key& key) {
-    Reply reply = locked(key, [&](Scene& at, Reply& answer) {
-      at.tell(answer, protocol::erase(at.record(), at.now, false));
-    });
+    Reply reply =
+        locked(key, [&](Scene& at, Reply& answer) { at.tell(answer, protocol::erase(at.record(), at.now, false)); });
     if (reply.answer == Answer::ok) tell(EventKind::forgotten, key, reply.record, {});
     return reply;
   }
 
-  /// Returns at once where the key isn't running under this epoch. With a clock of the user's, which can't wake anybody,
-  /// it is asked once a millisecond.
+  /// Returns at once where the key isn't running under this epoch. With a clock of the user's, which can't wake
+  /// anybody, it is asked once a millisecond.
   void wait(const Key& key, std::uint64_t epoch, TimePoint deadline) {
     if (refusal(key) != nullptr) return;
     const std::uint64_t hash = core_->hash_of(key);
@@ -205,8 +216,8 @@ class MemoryStore {
     }
   }
 
-  /// Calls `each(const RecordView&)` for every record that hasn't expired, without a lock: it may use the store. Records
-  /// made or erased meanwhile may be shown or not. Throws what `each` throws, and std::bad_alloc.
+  /// Calls `each(const RecordView&)` for every record that hasn't expired, without a lock: it may use the store.
+  /// Records made or erased meanwhile may be shown or not. Throws what `each` throws, and std::bad_alloc.
   template <class Each>
   void for_each(Each&& each) {
     if (!usable()) return;
@@ -280,10 +291,17 @@ class MemoryStore {
       shard.visit([&](const detail::MemoryShard::Found& found) {
         const Record& record = found.entry->record;
         switch (protocol::status(&record, time, false)) {
-          case Status::absent: break;
-          case Status::running: ++stats.running; break;
-          case Status::completed: ++stats.completed; break;
-          case Status::failed: ++stats.failed; break;
+          case Status::absent:
+            break;
+          case Status::running:
+            ++stats.running;
+            break;
+          case Status::completed:
+            ++stats.completed;
+            break;
+          case Status::failed:
+            ++stats.failed;
+            break;
           case Status::in_doubt:
             ++stats.in_doubt;
             if (!stats.oldest_in_doubt || record.started_at < *stats.oldest_in_doubt) {
@@ -297,89 +315,6 @@ class MemoryStore {
   }
 
  private:
-  /// A key's shard under its lock, and how a transition is carried out there.
-  struct Scene {
-    detail::MemoryCore& core;
-    detail::MemoryShard& shard;
-    std::uint32_t hash;
-    TimePoint now;
-    detail::MemoryShard::Found found;
-
-    const Record* record() const noexcept { return found.entry != nullptr ? &found.entry->record : nullptr; }
-
-    /// Writes a record that has no new payload.
-    void write(const Record& next) noexcept {
-      found.entry->record = next;
-      found.entry->wake_waiters();
-      if (next.state != State::in_progress) shard.publish(*found.entry);
-    }
-    /// A new record: of a key that had none, or only one that has expired. On failure nothing has changed.
-    bool insert(const Key& key, const Record& next, Reply& answer, bool& full) {
-      shard.sweep_some(now);
-      // Sweeping may have taken the expired record.
-      found = shard.find(hash, key.bytes());
-      const bool replaces = found.entry != nullptr;
-      if (!replaces && !shard.make_place()) return say(answer, no_memory);
-      detail::MemoryEntry* const entry = detail::MemoryEntry::make(key.bytes(), next);
-      if (entry == nullptr) return say(answer, no_memory);
-      const bool known = shard.use_domain(*entry, detail::KeyBuilder::domain(key));
-      if (!known || (!replaces && !core.admit(shard))) {
-        full = known;
-        if (known) shard.disuse_domain(*entry);
-        detail::MemoryEntry::free(entry);
-        return say(answer, no_memory);
-      }
-      if (next.state != State::in_progress) shard.publish(*entry);
-      if (replaces) {
-        shard.replace(found, entry);
-      } else {
-        shard.link(hash, entry);
-      }
-      return true;
-    }
-
-    void finish(Reply& answer, const protocol::Transition& change, detail::KeptSource& source) noexcept {
-      answer.answer = change.answer;
-      answer.record = change.next;
-      if (change.change == protocol::Change::write) {
-        found.entry->keep(source);
-        write(change.next);
-      }
-      if (change.answer == Answer::ok) answer.payload = Payload(found.entry->kind, nullptr, nullptr);
-    }
-
-    void tell(Reply& answer, const protocol::Transition& change) noexcept {
-      answer.answer = change.answer;
-      answer.record = change.next;
-      if (change.change == protocol::Change::write) {
-        write(change.next);
-      } else if (change.change == protocol::Change::erase) {
-        shard.unlink(found);
-      } else if (change.answer == Answer::completed || change.answer == Answer::failed) {
-        tell_payload(answer);
-      }
-    }
-    void tell_payload(Reply& answer) noexcept {
-      if (found.entry == nullptr || !found.entry->published.load(std::memory_order_relaxed)) return;
-      answer.payload = found.entry->payload();
-      answer.payload.hold(&core.readers.enter(), &leave);
-    }
-  };
-
-  static constexpr const char* no_memory = "there is no memory for the record";
-
-  static void leave(void* count, const Payload&) noexcept {
-    detail::Readers::leave(*static_cast<detail::Readers::Count*>(count));
-  }
-
-  /// False, for the caller's convenience. A message for which there is no memory is left out.
-  static bool say(Reply& reply, std::string_view message) {
-    reply.answer = Answer::unavailable;
-    IDEM_TRY { reply.message = message; }
-    IDEM_CATCH_UNWIND
-    IDEM_CATCH_ALL {}
-    return false;
-  }
   IDEM_COLD void say_full(Reply& reply) const {
     reply.answer = Answer::unavailable;
     IDEM_TRY {
@@ -389,6 +324,8 @@ class MemoryStore {
     IDEM_CATCH_UNWIND
     IDEM_CATCH_ALL {}
   }
+
+  using Scene = detail::MemoryScene;
 
   bool usable() const noexcept { return core_ != nullptr && core_->generation == detail::process_generation(); }
   /// Why nothing can be done, or null.
@@ -404,7 +341,7 @@ class MemoryStore {
   Reply locked(const Key& key, Act&& act) {
     Reply reply;
     if (const char* why = refusal(key)) {
-      say(reply, why);
+      detail::answer_unavailable(reply, why);
       return reply;
     }
     const std::uint64_t hash = core_->hash_of(key);

@@ -53,29 +53,35 @@ enum class OnUnrecorded : std::uint8_t {
 /// A span that is zero (but for `wait_timeout`), negative or too long is refused when the guard is made
 /// (std::invalid_argument).
 struct Options {
-  Duration ttl = std::chrono::hours(24);  ///< How long a finished outcome is remembered, from its end on; `idem::forever`. Longer than any retry.
+  Duration ttl = std::chrono::hours(
+      24);  ///< How long a finished outcome is remembered, from its end on; `idem::forever`. Longer than any retry.
   OnDuplicate on_duplicate = OnDuplicate::return_stored;
   OnFailure on_failure = OnFailure::unlock;
   OnInDoubt on_in_doubt = OnInDoubt::report;
   OnConflict on_conflict = OnConflict::ignore;
   OnStoreError on_store_error = OnStoreError::fail_closed;
   OnUnrecorded on_unrecorded = OnUnrecorded::return_value;
-  Duration wait_timeout = std::chrono::seconds(10);     ///< How long `return_stored` waits for a running call; 0: it doesn't wait.
-  Duration wait_limit = forever;   ///< How long `wait` waits for a running call.
-  Duration lease = std::chrono::seconds(30);            ///< Where nothing else proves that an owner lives; renewed at a third of it.
-  std::size_t max_result_bytes = 1 << 20;  ///< Larger results aren't kept by stores of bytes: duplicates get UnrecordedError.
-  std::uint32_t version = 1;       ///< Of the call's meaning; part of the key, so that a new one starts afresh.
-  std::string scope = {};          ///< A tenant, say; part of the key.
+  Duration wait_timeout =
+      std::chrono::seconds(10);   ///< How long `return_stored` waits for a running call; 0: it doesn't wait.
+  Duration wait_limit = forever;  ///< How long `wait` waits for a running call.
+  Duration lease =
+      std::chrono::seconds(30);  ///< Where nothing else proves that an owner lives; renewed at a third of it.
+  std::size_t max_result_bytes =
+      1 << 20;                ///< Larger results aren't kept by stores of bytes: duplicates get UnrecordedError.
+  std::uint32_t version = 1;  ///< Of the call's meaning; part of the key, so that a new one starts afresh.
+  std::string scope = {};     ///< A tenant, say; part of the key.
 };
 
 namespace detail {
 
 inline void check_span(Duration span, bool may_be_zero, const char* what) {
   if (span.overflowed()) {
-    raise(std::invalid_argument(std::string("idem: ") + what + " is too long (about 292 years at most); use idem::forever"));
+    raise(std::invalid_argument(std::string("idem: ") + what +
+                                " is too long (about 292 years at most); use idem::forever"));
   }
   if (span.nanoseconds() < 0 || (!may_be_zero && span.nanoseconds() == 0)) {
-    raise(std::invalid_argument(std::string("idem: ") + what + (may_be_zero ? " must not be negative" : " must be longer than zero")));
+    raise(std::invalid_argument(std::string("idem: ") + what +
+                                (may_be_zero ? " must not be negative" : " must be longer than zero")));
   }
 }
 

@@ -26,15 +26,13 @@ template <class R>
 class Slot {
  public:
   Slot() noexcept {}
-  Slot(const Slot& other) requires std::is_copy_constructible_v<R>
-  {
+  Slot(const Slot& other) requires std::is_copy_constructible_v<R> {
     if (other.full_) emplace(other.value_);
   }
   Slot(Slot&& other) noexcept(std::is_nothrow_move_constructible_v<R>) {
     if (other.full_) emplace(std::move(other.value_));
   }
-  Slot& operator=(const Slot& other) requires std::is_copy_constructible_v<R>
-  {
+  Slot& operator=(const Slot& other) requires std::is_copy_constructible_v<R> {
     if (this != &other) {
       reset();
       if (other.full_) emplace(other.value_);
@@ -111,7 +109,9 @@ struct Facts {
 
   Facts() noexcept = default;
   explicit Facts(const Record& record) noexcept
-      : attempt(record.attempt), started_at(record.started_at), finished_at(record.finished_at),
+      : attempt(record.attempt),
+        started_at(record.started_at),
+        finished_at(record.finished_at),
         expires_at(record.expires_at) {}
 };
 
@@ -152,22 +152,38 @@ class Outcome {
   const ErrorInfo& error() const noexcept { return info_; }
 #if IDEM_EXCEPTIONS
   /// The function's own exception, or the stored one; empty where there is none.
-  const std::exception_ptr& exception() const noexcept { return exception_; }
+  const std::exception_ptr& exception() const noexcept {
+    return exception_;
+  }
 #endif
 
-  const Key& key() const noexcept { return key_; }
+  const Key& key() const noexcept {
+    return key_;
+  }
   /// How often the key was acquired since it was last absent, released or expired; 0 where no record was seen.
-  std::uint32_t attempt() const noexcept { return facts_.attempt; }
+  std::uint32_t attempt() const noexcept {
+    return facts_.attempt;
+  }
   /// When the key was first claimed in that time.
-  TimePoint started_at() const noexcept { return facts_.started_at; }
+  TimePoint started_at() const noexcept {
+    return facts_.started_at;
+  }
   /// When the outcome was recorded; the clock's epoch where there is none.
-  TimePoint finished_at() const noexcept { return facts_.finished_at; }
+  TimePoint finished_at() const noexcept {
+    return facts_.finished_at;
+  }
   /// When the outcome will be forgotten; `TimePoint::max()`, which is never, where there is none.
-  TimePoint expires_at() const noexcept { return facts_.expires_at; }
+  TimePoint expires_at() const noexcept {
+    return facts_.expires_at;
+  }
   /// How long the caller waited for another one's run.
-  std::chrono::microseconds waited() const noexcept { return waited_; }
+  std::chrono::microseconds waited() const noexcept {
+    return waited_;
+  }
   /// After which time it makes sense to call again; zero where it makes none or nothing is known.
-  std::chrono::microseconds retry_after() const noexcept { return retry_after_; }
+  std::chrono::microseconds retry_after() const noexcept {
+    return retry_after_;
+  }
 
  private:
   friend struct detail::OutcomeAccess;

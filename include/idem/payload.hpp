@@ -39,16 +39,20 @@ template <class T>
 constexpr std::string_view object_name() noexcept {
   constexpr std::string_view signature = pretty_type<T>();
   constexpr std::string_view name = signature.substr(signature.find("T = "));
-  constexpr bool shared = name.find('(') == std::string_view::npos && name.find("anonymous") == std::string_view::npos &&
-                          name.find("lambda") == std::string_view::npos && name.find("unnamed") == std::string_view::npos;
+  constexpr bool shared =
+      name.find('(') == std::string_view::npos && name.find("anonymous") == std::string_view::npos &&
+      name.find("lambda") == std::string_view::npos && name.find("unnamed") == std::string_view::npos;
   return shared ? name : std::string_view{};
 }
 
 template <class T>
 constexpr ObjectType make_object_type() noexcept {
-  return {sizeof(T), alignof(T), std::is_trivially_copyable_v<T> && std::is_trivially_destructible_v<T>,
+  return {sizeof(T),
+          alignof(T),
+          std::is_trivially_copyable_v<T> && std::is_trivially_destructible_v<T>,
           [](void* to, const void* from) { ::new (to) T(*static_cast<const T*>(from)); },
-          [](void* object) noexcept { static_cast<T*>(object)->~T(); }, object_name<T>()};
+          [](void* object) noexcept { static_cast<T*>(object)->~T(); },
+          object_name<T>()};
 }
 
 }  // namespace detail
@@ -139,8 +143,8 @@ class Payload {
     copy.object_ = memory;
     copy.hold(memory, [](void* held, const Payload& payload) noexcept {
       if (payload.type_ != nullptr) payload.type_->destroy(held);
-      ::operator delete(held, std::align_val_t{payload.type_ != nullptr ? payload.type_->alignment
-                                                                        : alignof(std::max_align_t)});
+      ::operator delete (
+          held, std::align_val_t{payload.type_ != nullptr ? payload.type_->alignment : alignof(std::max_align_t)});
     });
     return copy;
   }

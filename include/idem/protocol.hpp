@@ -43,39 +43,39 @@ struct Record {
   bool has_fingerprint = false;  ///< `fingerprint` holds something to compare.
   std::uint32_t attempt = 0;     ///< Acquisitions since the key was last absent, released or expired.
   Ownership owner = {};
-  TimePoint started_at = {};                     ///< First acquisition since then.
-  TimePoint finished_at = {};                    ///< Of completed and failed records.
-  TimePoint lease_until = (TimePoint::max)();    ///< Of stores that prove liveness by leases; else never.
-  TimePoint expires_at = (TimePoint::max)();     ///< Of completed and failed records: finished_at + ttl.
-  Digest fingerprint = {};                       ///< Of the arguments that aren't in the key.
+  TimePoint started_at = {};                   ///< First acquisition since then.
+  TimePoint finished_at = {};                  ///< Of completed and failed records.
+  TimePoint lease_until = (TimePoint::max)();  ///< Of stores that prove liveness by leases; else never.
+  TimePoint expires_at = (TimePoint::max)();   ///< Of completed and failed records: finished_at + ttl.
+  Digest fingerprint = {};                     ///< Of the arguments that aren't in the key.
 };
 
 /// What a record means at a moment.
 enum class Status : std::uint8_t { absent = 1, running = 2, in_doubt = 3, completed = 4, failed = 5 };
 
 enum class Answer : std::uint8_t {
-  acquired = 1,     ///< The caller owns the key and has to finish, release or abandon it.
-  running = 2,      ///< Somebody else owns it and lives.
-  in_doubt = 3,     ///< Its owner is gone, gave up, or let its lease end; the effect is unknown.
-  completed = 4,    ///< Finished; the reply carries the payload.
-  failed = 5,       ///< Failed and kept; the reply carries the payload.
-  conflict = 6,     ///< The key was used with other arguments.
-  absent = 7,       ///< There is no record.
-  ok = 8,           ///< Done, or done already by the same owner.
-  stale = 9,        ///< The caller doesn't own the record any more; nothing was changed.
-  refused = 10,     ///< A live owner is running; nothing was changed.
-  unavailable = 11, ///< The store can't answer; nothing is known to have changed.
-  corrupt = 12,     ///< The record can't be read; nothing was changed.
+  acquired = 1,      ///< The caller owns the key and has to finish, release or abandon it.
+  running = 2,       ///< Somebody else owns it and lives.
+  in_doubt = 3,      ///< Its owner is gone, gave up, or let its lease end; the effect is unknown.
+  completed = 4,     ///< Finished; the reply carries the payload.
+  failed = 5,        ///< Failed and kept; the reply carries the payload.
+  conflict = 6,      ///< The key was used with other arguments.
+  absent = 7,        ///< There is no record.
+  ok = 8,            ///< Done, or done already by the same owner.
+  stale = 9,         ///< The caller doesn't own the record any more; nothing was changed.
+  refused = 10,      ///< A live owner is running; nothing was changed.
+  unavailable = 11,  ///< The store can't answer; nothing is known to have changed.
+  corrupt = 12,      ///< The record can't be read; nothing was changed.
 };
 
 /// What a claim asks for.
 struct ClaimRequest {
-  OwnerToken owner = {};                  ///< New and random; a retry of the same claim uses the same one.
-  Duration lease = forever;               ///< Of stores that prove liveness by leases.
-  const Digest* fingerprint = nullptr;    ///< Compared with the record's, and kept in a new record.
-  bool take_over = false;                 ///< A record in doubt changes hands.
-  bool complete_at_once = false;          ///< The new record is completed in the same transition, without payload.
-  Duration ttl = forever;                 ///< Of such a completed record.
+  OwnerToken owner = {};                ///< New and random; a retry of the same claim uses the same one.
+  Duration lease = forever;             ///< Of stores that prove liveness by leases.
+  const Digest* fingerprint = nullptr;  ///< Compared with the record's, and kept in a new record.
+  bool take_over = false;               ///< A record in doubt changes hands.
+  bool complete_at_once = false;        ///< The new record is completed in the same transition, without payload.
+  Duration ttl = forever;               ///< Of such a completed record.
 };
 
 namespace protocol {
@@ -96,7 +96,9 @@ constexpr bool expired(const Record& record, TimePoint now) noexcept {
 }
 
 /// The owner let its lease end. Stores that prove liveness otherwise keep `lease_until` at never.
-constexpr bool lease_ended(const Record& record, TimePoint now) noexcept { return record.lease_until <= now; }
+constexpr bool lease_ended(const Record& record, TimePoint now) noexcept {
+  return record.lease_until <= now;
+}
 
 /// Whether the answer depends on the owner being alive, so that a store with a costly proof asks only then.
 constexpr bool asks_for_owner(const Record* record) noexcept {
@@ -107,9 +109,12 @@ constexpr bool asks_for_owner(const Record* record) noexcept {
 constexpr Status status(const Record* record, TimePoint now, bool owner_gone) noexcept {
   if (record == nullptr || expired(*record, now)) return Status::absent;
   switch (record->state) {
-    case State::completed: return Status::completed;
-    case State::failed: return Status::failed;
-    case State::in_progress: break;
+    case State::completed:
+      return Status::completed;
+    case State::failed:
+      return Status::failed;
+    case State::in_progress:
+      break;
   }
   return record->abandoned || owner_gone ? Status::in_doubt : Status::running;
 }

@@ -46,12 +46,12 @@ struct LeaseWatch {
 /// The answer to an operation.
 struct Reply {
   Answer answer = Answer::unavailable;
-  Record record = {};       ///< As it stands after the operation, where there is one.
-  Payload payload = {};     ///< Of completed and failed records.
-  /// Of acquired, where leases prove liveness: until when, by the store's `now()`, the key is surely the caller's, counted
-  /// from before the request was sent.
+  Record record = {};    ///< As it stands after the operation, where there is one.
+  Payload payload = {};  ///< Of completed and failed records.
+  /// Of acquired, where leases prove liveness: until when, by the store's `now()`, the key is surely the caller's,
+  /// counted from before the request was sent.
   TimePoint valid_until = (TimePoint::max)();
-  std::string message = {}; ///< Of unavailable and corrupt: what happened and what to do. Never holds an argument.
+  std::string message = {};  ///< Of unavailable and corrupt: what happened and what to do. Never holds an argument.
 };
 
 /// What `peek` saw. The record is valid for as long as the payload lives, and doesn't change.
@@ -70,7 +70,7 @@ struct FinishRequest {
 
 /// What somebody found out about a record in doubt.
 struct Resolution {
-  State state = State::completed;    ///< completed, or failed for a failure that is to be kept.
+  State state = State::completed;  ///< completed, or failed for a failure that is to be kept.
   Duration ttl = forever;
   Source source = {};
   std::uint64_t expected_epoch = 0;  ///< Of the doubt that was looked into; zero stands for any.
@@ -103,11 +103,14 @@ struct StoreStats {
 
 /// A store promises, for every operation, from any number of threads:
 ///
-///  1. It makes one transition of `idem::protocol` on the key's record atomic, with a clock read after any lock is taken,
+///  1. It makes one transition of `idem::protocol` on the key's record atomic, with a clock read after any lock is
+///  taken,
 ///     and durable before it answers. A stale owner changes nothing.
-///  2. It throws nothing. What it can't do is answered `unavailable`, with a message that says what to do; a record that
+///  2. It throws nothing. What it can't do is answered `unavailable`, with a message that says what to do; a record
+///  that
 ///     it can't read is `corrupt` and stays as it is. Neither is ever answered `absent`.
-///  3. claim: the reply's record is the caller's when it says `acquired`. With `watch`, a store that renews leases calls
+///  3. claim: the reply's record is the caller's when it says `acquired`. With `watch`, a store that renews leases
+///  calls
 ///     it when the lease is lost, until complete, fail, release or abandon of that owner has returned.
 ///  4. release and abandon that can't be carried out are remembered and carried out as soon as possible; until then the
 ///     store answers claims of that key on this object `in_doubt`.
@@ -116,7 +119,8 @@ struct StoreStats {
 ///  6. now: a clock that is never set back, for deadlines of waiting. Timestamps of records are the store's own affair.
 ///  7. Code of the user (observers, results' copies and destructors, for_each's function) runs without any lock held.
 ///  8. erase, clear and purge never remove a live running record. clear gives the number of records removed.
-///  9. `Peeked peek(const Key&, const Digest* fingerprint)`, which a store may have or not, answers completed, failed or
+///  9. `Peeked peek(const Key&, const Digest* fingerprint)`, which a store may have or not, answers completed, failed
+///  or
 ///     conflict for a finished record where it can do so much faster than claim could, by the same rules; anything else
 ///     is absent, which says nothing.
 /// 10. traits say what it keeps, who proves that an owner lives, whether records survive the process, and whose clock
@@ -124,8 +128,8 @@ struct StoreStats {
 template <class S>
 concept Store = requires(S& store, const S& fixed, const Key& key, const ClaimRequest& claim, const Ownership& owner,
                          LeaseWatch* watch, Duration span, const FinishRequest& finish, const Resolution& found,
-                         std::string_view note, std::uint64_t epoch, TimePoint deadline, void (*each)(const RecordView&),
-                         const PurgeOptions& purge) {
+                         std::string_view note, std::uint64_t epoch, TimePoint deadline,
+                         void (*each)(const RecordView&), const PurgeOptions& purge) {
   { S::keeps } -> std::convertible_to<Keeps>;
   { fixed.traits() } -> std::same_as<StoreTraits>;
   { fixed.now() } -> std::same_as<TimePoint>;
@@ -151,46 +155,103 @@ namespace detail {
 template <class S>
 constexpr bool check_store() {
   using K = const Key&;
-  static_assert(requires { { S::keeps } -> std::convertible_to<Keeps>; },
-                "idem: this store lacks 'static constexpr idem::Keeps keeps'");
-  static_assert(requires(const S& s) { { s.traits() } -> std::same_as<StoreTraits>; },
-                "idem: this store lacks 'idem::StoreTraits traits() const'");
-  static_assert(requires(const S& s) { { s.now() } -> std::same_as<TimePoint>; },
-                "idem: this store lacks 'idem::TimePoint now() const'");
-  static_assert(requires(S& s, K k, const ClaimRequest& r, LeaseWatch* w) { { s.claim(k, r, w) } -> std::same_as<Reply>; },
-                "idem: this store lacks 'idem::Reply claim(const Key&, const ClaimRequest&, LeaseWatch*)'");
-  static_assert(requires(S& s, K k, const Ownership& o, Duration d) { { s.renew(k, o, d) } -> std::same_as<Reply>; },
-                "idem: this store lacks 'idem::Reply renew(const Key&, const Ownership&, Duration)'");
-  static_assert(requires(S& s, K k, const FinishRequest& r) { { s.complete(k, r) } -> std::same_as<Reply>; },
-                "idem: this store lacks 'idem::Reply complete(const Key&, const FinishRequest&)'");
-  static_assert(requires(S& s, K k, const FinishRequest& r) { { s.fail(k, r) } -> std::same_as<Reply>; },
-                "idem: this store lacks 'idem::Reply fail(const Key&, const FinishRequest&)'");
-  static_assert(requires(S& s, K k, const Ownership& o) { { s.release(k, o) } -> std::same_as<Reply>; },
-                "idem: this store lacks 'idem::Reply release(const Key&, const Ownership&)'");
-  static_assert(requires(S& s, K k, const Ownership& o) { { s.abandon(k, o) } -> std::same_as<Reply>; },
-                "idem: this store lacks 'idem::Reply abandon(const Key&, const Ownership&)'");
-  static_assert(requires(S& s, K k, const Resolution& r) { { s.resolve(k, r, "") } -> std::same_as<Reply>; },
-                "idem: this store lacks 'idem::Reply resolve(const Key&, const Resolution&, std::string_view note)'");
-  static_assert(requires(S& s, K k) { { s.find(k) } -> std::same_as<Reply>; },
-                "idem: this store lacks 'idem::Reply find(const Key&)'");
-  static_assert(requires(S& s, K k) { { s.erase(k) } -> std::same_as<Reply>; },
-                "idem: this store lacks 'idem::Reply erase(const Key&)'");
-  static_assert(requires(S& s, K k, std::uint64_t e, TimePoint t) { { s.wait(k, e, t) } -> std::same_as<void>; },
-                "idem: this store lacks 'void wait(const Key&, std::uint64_t epoch, TimePoint deadline)'");
-  static_assert(requires(S& s, void (*f)(const RecordView&)) { { s.for_each(f) } -> std::same_as<void>; },
-                "idem: this store lacks 'void for_each(function of const RecordView&)'");
-  static_assert(requires(S& s, const PurgeOptions& o) { { s.purge(o) } -> std::same_as<PurgeResult>; },
-                "idem: this store lacks 'idem::PurgeResult purge(const PurgeOptions&)'");
-  static_assert(requires(S& s) { { s.clear() } -> std::same_as<std::size_t>; },
-                "idem: this store lacks 'std::size_t clear()'");
-  static_assert(requires(S& s) { { s.stats() } -> std::same_as<StoreStats>; },
-                "idem: this store lacks 'idem::StoreStats stats()'");
+  static_assert(
+      requires {
+        { S::keeps } -> std::convertible_to<Keeps>;
+      },
+      "idem: this store lacks 'static constexpr idem::Keeps keeps'");
+  static_assert(
+      requires(const S& s) {
+        { s.traits() } -> std::same_as<StoreTraits>;
+      },
+      "idem: this store lacks 'idem::StoreTraits traits() const'");
+  static_assert(
+      requires(const S& s) {
+        { s.now() } -> std::same_as<TimePoint>;
+      },
+      "idem: this store lacks 'idem::TimePoint now() const'");
+  static_assert(
+      requires(S & s, K k, const ClaimRequest& r, LeaseWatch* w) {
+        { s.claim(k, r, w) } -> std::same_as<Reply>;
+      },
+      "idem: this store lacks 'idem::Reply claim(const Key&, const ClaimRequest&, LeaseWatch*)'");
+  static_assert(
+      requires(S & s, K k, const Ownership& o, Duration d) {
+        { s.renew(k, o, d) } -> std::same_as<Reply>;
+      },
+      "idem: this store lacks 'idem::Reply renew(const Key&, const Ownership&, Duration)'");
+  static_assert(
+      requires(S & s, K k, const FinishRequest& r) {
+        { s.complete(k, r) } -> std::same_as<Reply>;
+      },
+      "idem: this store lacks 'idem::Reply complete(const Key&, const FinishRequest&)'");
+  static_assert(
+      requires(S & s, K k, const FinishRequest& r) {
+        { s.fail(k, r) } -> std::same_as<Reply>;
+      },
+      "idem: this store lacks 'idem::Reply fail(const Key&, const FinishRequest&)'");
+  static_assert(
+      requires(S & s, K k, const Ownership& o) {
+        { s.release(k, o) } -> std::same_as<Reply>;
+      },
+      "idem: this store lacks 'idem::Reply release(const Key&, const Ownership&)'");
+  static_assert(
+      requires(S & s, K k, const Ownership& o) {
+        { s.abandon(k, o) } -> std::same_as<Reply>;
+      },
+      "idem: this store lacks 'idem::Reply abandon(const Key&, const Ownership&)'");
+  static_assert(
+      requires(S & s, K k, const Resolution& r) {
+        { s.resolve(k, r, "") } -> std::same_as<Reply>;
+      },
+      "idem: this store lacks 'idem::Reply resolve(const Key&, const Resolution&, std::string_view note)'");
+  static_assert(
+      requires(S & s, K k) {
+        { s.find(k) } -> std::same_as<Reply>;
+      },
+      "idem: this store lacks 'idem::Reply find(const Key&)'");
+  static_assert(
+      requires(S & s, K k) {
+        { s.erase(k) } -> std::same_as<Reply>;
+      },
+      "idem: this store lacks 'idem::Reply erase(const Key&)'");
+  static_assert(
+      requires(S & s, K k, std::uint64_t e, TimePoint t) {
+        { s.wait(k, e, t) } -> std::same_as<void>;
+      },
+      "idem: this store lacks 'void wait(const Key&, std::uint64_t epoch, TimePoint deadline)'");
+  static_assert(
+      requires(S & s, void (*f)(const RecordView&)) {
+        { s.for_each(f) } -> std::same_as<void>;
+      },
+      "idem: this store lacks 'void for_each(function of const RecordView&)'");
+  static_assert(
+      requires(S & s, const PurgeOptions& o) {
+        { s.purge(o) } -> std::same_as<PurgeResult>;
+      },
+      "idem: this store lacks 'idem::PurgeResult purge(const PurgeOptions&)'");
+  static_assert(
+      requires(S & s) {
+        { s.clear() } -> std::same_as<std::size_t>;
+      },
+      "idem: this store lacks 'std::size_t clear()'");
+  static_assert(
+      requires(S & s) {
+        { s.stats() } -> std::same_as<StoreStats>;
+      },
+      "idem: this store lacks 'idem::StoreStats stats()'");
   return Store<S>;
 }
 
 /// Close enough to a store that it was meant to be one.
 template <class S>
-concept StoreLike = Store<S> || requires(S& store) { store.claim; } || requires { &S::claim; } || requires { S::keeps; };
+concept StoreLike = Store<S> || requires(S& store) {
+  store.claim;
+} || requires {
+  &S::claim;
+} || requires {
+  S::keeps;
+};
 
 }  // namespace detail
 

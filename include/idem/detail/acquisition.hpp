@@ -31,9 +31,9 @@ inline void tell(const Observers& observers, EventKind kind, const Key& key, con
 struct Terms {
   Duration ttl = forever;
   Duration lease = forever;
-  Duration wait = Duration();             ///< For a running call; zero: not at all.
+  Duration wait = Duration();  ///< For a running call; zero: not at all.
   const Digest* fingerprint = nullptr;
-  bool take_over = false;                 ///< A key in doubt is acquired.
+  bool take_over = false;  ///< A key in doubt is acquired.
 };
 
 /// One caller's way to a key, up to where the function may run.
@@ -50,9 +50,7 @@ class Acquisition {
       : store_(store), key_(key), terms_(terms), observers_(observers), watch_(watch) {}
 
   /// The first step.
-  Step begin() {
-    return claim();
-  }
+  Step begin() { return claim(); }
   /// The step after `wait`.
   Step again() {
     const Step step = claim();

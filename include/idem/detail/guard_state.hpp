@@ -97,8 +97,11 @@ class GuardState {
   using Keeping = ResultKeeping<R, Store, keeps_result, Seal, Exceptions>;
 
   template <class... G>
-  GuardState(std::string_view name, std::string_view parameters, Options options, F callable, Holder holder, G&&... extras)
-      : options_(std::move(options)), function_(std::move(callable)), store_(std::move(holder)),
+  GuardState(std::string_view name, std::string_view parameters, Options options, F callable, Holder holder,
+             G&&... extras)
+      : options_(std::move(options)),
+        function_(std::move(callable)),
+        store_(std::move(holder)),
         extras_(std::forward<G>(extras)...) {
     check_options(options_);
     std::string_view secret;
@@ -110,8 +113,7 @@ class GuardState {
         raise(std::invalid_argument("idem: keyed_with's previous secret is the same as the present one"));
       }
       if (!keyed.previous.empty()) {
-        previous_ = DomainRef::adopt(
-            new KeyDomain(options_.scope, name, options_.version, parameters, keyed.previous));
+        previous_ = DomainRef::adopt(new KeyDomain(options_.scope, name, options_.version, parameters, keyed.previous));
       }
     }
     domain_ = DomainRef::adopt(new KeyDomain(options_.scope, name, options_.version, parameters, secret));
@@ -140,7 +142,8 @@ class GuardState {
     }
   }
 
-  /// Makes the key of a call. `A` are the parameter types, which say what may enter it. nullptr, or why there is no key.
+  /// Makes the key of a call. `A` are the parameter types, which say what may enter it. nullptr, or why there is no
+  /// key.
   template <class... A>
   const char* make_key(Key& key, DomainRef domain, const std::remove_reference_t<A>&... arguments) const {
     KeyBuilder builder(key, std::move(domain));
@@ -151,9 +154,9 @@ class GuardState {
                     "idem: key_from names a position that this function doesn't have; positions count from 0");
       add_parts<A...>(builder, std::index_sequence_for<A...>{}, arguments...);
     } else {
-      static_assert(std::is_invocable_v<decltype(get<extra::key_choice>().function) const&,
-                                        const std::remove_reference_t<A>&...>,
-                    "idem: the function of key_by is called with all arguments, as const lvalues");
+      static_assert(
+          std::is_invocable_v<decltype(get<extra::key_choice>().function) const&, const std::remove_reference_t<A>&...>,
+          "idem: the function of key_by is called with all arguments, as const lvalues");
       const auto& chosen = get<extra::key_choice>().function(arguments...);
       require_key_part<std::remove_cvref_t<decltype(chosen)>>();
       if (!says_something(chosen)) builder.refuse("key_by gave an empty key");
@@ -214,9 +217,10 @@ class GuardState {
     if constexpr (in_key(I)) {
       // Of a callable with many signatures the parameters are unknown: there A says only how the caller holds the
       // argument, and any variable of theirs may be handed over.
-      static_assert(!Signature<F>::known || !std::is_lvalue_reference_v<A> || std::is_const_v<std::remove_reference_t<A>>,
-                    "idem: a mutable reference can't enter the key, since the function may change what it refers to; "
-                    "choose what enters it with idem::key_by or idem::key_from");
+      static_assert(
+          !Signature<F>::known || !std::is_lvalue_reference_v<A> || std::is_const_v<std::remove_reference_t<A>>,
+          "idem: a mutable reference can't enter the key, since the function may change what it refers to; "
+          "choose what enters it with idem::key_by or idem::key_from");
       require_key_part<std::remove_cvref_t<A>>();
       builder.part(argument);
     }

@@ -1,7 +1,8 @@
 // Results and failures on their way to a store and back: as objects, or as bytes in an envelope.
 //
 // The envelope of bytes: a version (1), flags (1: sealed), then, sealed or not, the fingerprint of the result's shape
-// (8 bytes, little-endian; zero for failures) and the value in the canonical encoding's exact form. docs/record-format.md
+// (8 bytes, little-endian; zero for failures) and the value in the canonical encoding's exact form.
+// docs/record-format.md
 #pragma once
 
 #include <idem/codec.hpp>
@@ -63,7 +64,8 @@ bool append_sealed(Bytes& to, const Container& from) {
 /// Puts what `write` writes into an envelope. False where it can't be kept: too large, refused, or a codec or the seal
 /// threw.
 template <class Seal, class Write>
-bool put_in_envelope(Bytes& out, const Key& key, const Seal& seal, std::size_t limit, std::uint64_t shape, Write&& write) {
+bool put_in_envelope(Bytes& out, const Key& key, const Seal& seal, std::size_t limit, std::uint64_t shape,
+                     Write&& write) {
   IDEM_TRY {
     Bytes plain;
     std::uint8_t mark[8];
@@ -84,7 +86,9 @@ bool put_in_envelope(Bytes& out, const Key& key, const Seal& seal, std::size_t l
     }
   }
   IDEM_CATCH_UNWIND
-  IDEM_CATCH_ALL { return false; }
+  IDEM_CATCH_ALL {
+    return false;
+  }
 }
 
 /// Opens an envelope and hands its shape and content to `read(shape, Reader&)`. False where it isn't one.
@@ -110,7 +114,9 @@ bool open_envelope(const std::uint8_t* data, std::size_t size, const Key& key, c
     return read(load_le64(plain), reader) && reader.ok();
   }
   IDEM_CATCH_UNWIND
-  IDEM_CATCH_ALL { return false; }
+  IDEM_CATCH_ALL {
+    return false;
+  }
 }
 
 /// How results of one guard are kept.
@@ -119,7 +125,8 @@ class ResultKeeping {
  public:
   using Value = std::remove_cv_t<R>;
 
-  static constexpr bool objects_possible = S::keeps != Keeps::bytes && (std::is_void_v<R> || std::is_copy_constructible_v<R>);
+  static constexpr bool objects_possible =
+      S::keeps != Keeps::bytes && (std::is_void_v<R> || std::is_copy_constructible_v<R>);
 
   static constexpr bool check() {
     if constexpr (kept && !std::is_void_v<R>) {
@@ -198,9 +205,9 @@ class ResultKeeping {
         slot.emplace();
         return true;
       }
-      const bool good = open_envelope(payload.data(), payload.size(), key, seal, [](std::uint64_t shape, Reader& reader) {
-        return shape == void_shape && reader.at_end();
-      });
+      const bool good =
+          open_envelope(payload.data(), payload.size(), key, seal,
+                        [](std::uint64_t shape, Reader& reader) { return shape == void_shape && reader.at_end(); });
       if (good) slot.emplace();
       return good;
     } else {
@@ -214,9 +221,10 @@ class ResultKeeping {
         return false;
       }
       if constexpr (S::keeps != Keeps::objects) {
-        const bool good = open_envelope(payload.data(), payload.size(), key, seal, [&](std::uint64_t shape, Reader& reader) {
-          return decode_result<Value>(reader, shape, slot) && reader.ok();
-        });
+        const bool good =
+            open_envelope(payload.data(), payload.size(), key, seal, [&](std::uint64_t shape, Reader& reader) {
+              return decode_result<Value>(reader, shape, slot) && reader.ok();
+            });
         if (!good) slot.reset();
         return good;
       }
@@ -238,9 +246,8 @@ class ResultKeeping {
       }
     }
     static_cast<void>(store);
-    const bool fits = put_in_envelope(scratch, key, seal, limit, 0, [&](Writer& writer) {
-      FailureWriter(writer).write(failure, Exceptions{});
-    });
+    const bool fits = put_in_envelope(scratch, key, seal, limit, 0,
+                                      [&](Writer& writer) { FailureWriter(writer).write(failure, Exceptions{}); });
     if (fits) {
       source.data = scratch.data();
       source.size = scratch.size();
@@ -268,8 +275,14 @@ class ResultKeeping {
 
  private:
   template <class T>
-  static constexpr bool is_view = requires { typename T::element_type; T::extent; } ||
-                                  requires(T& view) { view.remove_prefix(1); view.substr(0); };
+  static constexpr bool is_view = requires {
+    typename T::element_type;
+    T::extent;
+  }
+  || requires(T& view) {
+    view.remove_prefix(1);
+    view.substr(0);
+  };
 };
 
 /// Says in an outcome what a record means to somebody who only looks.
@@ -279,7 +292,9 @@ void describe(Outcome<R>& outcome, const Reply& reply, const Key& key, const Sea
   const bool failure = reply.answer == Answer::failed;
   switch (reply.answer) {
     case Answer::acquired:
-    case Answer::running: info = {Verdict::in_progress, Effect::unknown, "idem: this call is running"}; return;
+    case Answer::running:
+      info = {Verdict::in_progress, Effect::unknown, "idem: this call is running"};
+      return;
     case Answer::in_doubt:
       info = {Verdict::in_doubt, Effect::unknown, "idem: an earlier run of this call ended without a recorded outcome"};
       return;
@@ -287,11 +302,14 @@ void describe(Outcome<R>& outcome, const Reply& reply, const Key& key, const Sea
       info = {Verdict::conflict, Effect::unknown, "idem: this key was used before with other arguments"};
       return;
     case Answer::completed:
-    case Answer::failed: break;
+    case Answer::failed:
+      break;
     case Answer::corrupt:
       info = {Verdict::corrupt, Effect::unknown, "idem: the record of this call can't be read: " + reply.message};
       return;
-    default: info = {Verdict::unavailable, Effect::unknown, "idem: the store can't be used: " + reply.message}; return;
+    default:
+      info = {Verdict::unavailable, Effect::unknown, "idem: the store can't be used: " + reply.message};
+      return;
   }
   static constexpr const char* unreadable =
       "idem: this call was made, but its stored result can't be read as the type that is asked for";
@@ -316,7 +334,8 @@ void describe(Outcome<R>& outcome, const Reply& reply, const Key& key, const Sea
     case PayloadKind::lost:
       info = {Verdict::unrecorded, Effect::ran, "idem: this call was made, but its result couldn't be kept"};
       return;
-    case PayloadKind::nothing: break;
+    case PayloadKind::nothing:
+      break;
   }
   if (failure) {
     info = {Verdict::failure_replayed, Effect::unknown, "idem: this call failed, and nothing more was kept of it"};

@@ -29,8 +29,9 @@ struct without_context<TypeList<Done...>> {
 };
 template <class... Done, class First, class... Rest>
 struct without_context<TypeList<Done...>, First, Rest...> {
-  using type = typename without_context<
-      std::conditional_t<is_context<First>, TypeList<Done...>, TypeList<Done..., First>>, Rest...>::type;
+  using type =
+      typename without_context<std::conditional_t<is_context<First>, TypeList<Done...>, TypeList<Done..., First>>,
+                               Rest...>::type;
 };
 
 /// One signature: what is given, all parameters, and those that are arguments.
@@ -50,14 +51,14 @@ template <class T>
 struct function_signature;
 
 // Each form of a function type, once as a function and once as a member of a class.
-#define IDEM_SIGNATURE(qualifiers, object)                                                   \
-  template <class R, class... P>                                                             \
-  struct function_signature<R(P...) qualifiers> {                                            \
-    using type = SignatureOf<R, P...>;                                                       \
-    template <class C>                                                                       \
-    using with_object = SignatureOf<R, object, P...>;                                        \
-  };                                                                                         \
-  template <class R, class... P>                                                             \
+#define IDEM_SIGNATURE(qualifiers, object)            \
+  template <class R, class... P>                      \
+  struct function_signature<R(P...) qualifiers> {     \
+    using type = SignatureOf<R, P...>;                \
+    template <class C>                                \
+    using with_object = SignatureOf<R, object, P...>; \
+  };                                                  \
+  template <class R, class... P>                      \
   struct function_signature<R(P...) qualifiers noexcept> : function_signature<R(P...) qualifiers> {}
 IDEM_SIGNATURE(, C&);
 IDEM_SIGNATURE(const, const C&);
@@ -74,12 +75,12 @@ struct signature_of {
   using type = NoSignature;
 };
 template <class T>
-  requires std::is_function_v<T>
+requires std::is_function_v<T>
 struct signature_of<T*, void> {
   using type = typename function_signature<T>::type;
 };
 template <class T, class C>
-  requires std::is_function_v<T>
+requires std::is_function_v<T>
 struct signature_of<T C::*, void> {
   using type = typename function_signature<T>::template with_object<C>;
 };
@@ -135,11 +136,12 @@ constexpr decltype(auto) invoke(F& function, A&&... arguments) {
 
 template <class F, class... P, class... A>
 constexpr decltype(auto) invoke_known(F& function, TypeList<P...>, Context& context, A&&... arguments) {
-  return [&]<std::size_t... I>(std::index_sequence<I...>) -> decltype(auto) {
+  return [&]<std::size_t... I>(std::index_sequence<I...>)->decltype(auto) {
     auto all = std::forward_as_tuple(std::forward<A>(arguments)...);
     static_cast<void>(all);
     return invoke(function, pick<P, argument_index<P...>(I)>(std::move(all), context)...);
-  }(std::index_sequence_for<P...>{});
+  }
+  (std::index_sequence_for<P...>{});
 }
 
 /// Calls with the arguments, and with the Context where the callable has it: for several signatures, as its last or
@@ -154,8 +156,9 @@ constexpr decltype(auto) invoke_with_context(F& function, Context& context, A&&.
   } else if constexpr (std::is_invocable_v<F&, Context&, A...>) {
     return function(context, std::forward<A>(arguments)...);
   } else {
-    static_assert(std::is_invocable_v<F&, A...>,
-                  "idem: the callable can't be called with these arguments (nor with an idem::Context& before or behind)");
+    static_assert(
+        std::is_invocable_v<F&, A...>,
+        "idem: the callable can't be called with these arguments (nor with an idem::Context& before or behind)");
     return function(std::forward<A>(arguments)...);
   }
 }
