@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <vector>
 
 namespace {
@@ -41,7 +42,7 @@ void put_number(std::vector<std::uint8_t>& key, std::size_t at, std::uint64_t nu
 
 TEST_CASE("KEY-18: keys that differ only in some bits, wherever these stand, spread over the table") {
   // One after the other, with the same low bits, with the same high bits, in both words of a block, and in a tail.
-  for (const std::size_t size : {std::size_t{40}, std::size_t{50}, std::size_t{64}, std::size_t{75}, std::size_t{200}}) {
+  for (const std::size_t size : std::initializer_list<std::size_t>{40, 50, 64, 75, 200}) {
     for (const unsigned shift : {0u, 16u, 32u, 48u}) {
       for (const std::size_t at : {std::size_t{32}, size - 8}) {
         CAPTURE(size);

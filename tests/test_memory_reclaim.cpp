@@ -92,13 +92,13 @@ TEST_CASE("MEM: a result is destroyed as soon as it is forgotten, but not while 
 
     put(store, key_of(1), Counted(1));
     put(store, key_of(2), Counted(2));
-    std::optional<Peeked> held = store.peek(key_of(1), nullptr);
-    Reply moved = std::move(*held);
+    std::optional<idem::Peeked> held = store.peek(key_of(1), nullptr);
+    idem::Peeked moved = std::move(*held);
     held.reset();
     store.erase(key_of(1));
     store.erase(key_of(2));
     CHECK(moved.payload.object<Counted>()->value == 1);
-    moved = Reply{};
+    moved = idem::Peeked{};
     // Whoever writes next frees it.
     store.purge({});
     CHECK(Counted::alive == 0);

@@ -94,7 +94,7 @@ TEST_CASE("MEM: a result of any size and kind is handed out as it was kept, with
     request.source.data = bytes.data();
     request.source.size = size;
     CHECK(store.complete(key, request).answer == Answer::ok);
-    const Peeked reply = store.peek(key, nullptr);
+    const idem::Peeked reply = store.peek(key, nullptr);
     CHECK(reply.answer == Answer::completed);
     CHECK_FALSE(reply.payload.holds_object());
     CHECK(std::vector<std::uint8_t>(reply.payload.data(), reply.payload.data() + reply.payload.size()) == bytes);
@@ -123,7 +123,7 @@ TEST_CASE("MEM: what is running, in doubt, conflicting or failed is answered by 
   CHECK(store.complete(key, outcome(first, 1)).answer == Answer::stale);
   CHECK(store.fail(key, outcome(second, std::string("why"), idem::forever, PayloadKind::failure)).answer == Answer::ok);
   CHECK(store.fail(key, outcome(second, std::string("again"))).answer == Answer::ok);
-  const Peeked failed = store.peek(key, nullptr);
+  const idem::Peeked failed = store.peek(key, nullptr);
   CHECK(failed.answer == Answer::failed);
   CHECK(failed.payload.kind() == PayloadKind::failure);
   CHECK(*failed.payload.object<std::string>() == "why");

@@ -59,12 +59,12 @@ TEST_CASE("MEM-01: among 32 threads that claim, finish, forget and expire random
   std::atomic<int> replays{0};
   std::barrier start(threads);
 
-  const auto check_result = [&](const Reply& reply, int number) {
+  const auto check_result = [&](const auto& reply, int number) {
     replays.fetch_add(1, std::memory_order_relaxed);
     const auto wanted = static_cast<std::uint64_t>(number);
-    if (const Small* small = reply.payload.object<Small>()) {
+    if (const Small* small = reply.payload.template object<Small>()) {
       if (small->number != wanted || small->complement != ~wanted) wrong_results.fetch_add(1);
-    } else if (const std::string* text = reply.payload.object<std::string>()) {
+    } else if (const std::string* text = reply.payload.template object<std::string>()) {
       if (*text != std::string(100, static_cast<char>('!' + number % 90))) wrong_results.fetch_add(1);
     } else {
       wrong_results.fetch_add(1);
@@ -91,7 +91,7 @@ TEST_CASE("MEM-01: among 32 threads that claim, finish, forget and expire random
         store.for_each([](const idem::RecordView&) {});
         continue;
       }
-      const Peeked seen = store.peek(key, nullptr);
+      const idem::Peeked seen = store.peek(key, nullptr);
       if (seen.answer == Answer::completed) {
         check_result(seen, number);
         if (what < 32) continue;
@@ -116,7 +116,8 @@ TEST_CASE("MEM-01: among 32 threads that claim, finish, forget and expire random
         } else if (what < 40) {
           answer = store.complete(key, outcome(reply, Small{value, ~value}, ttl)).answer;
         } else {
-          answer = store.complete(key, outcome(reply, std::string(100, static_cast<char>('!' + number % 90)), ttl)).answer;
+          const std::string text(100, static_cast<char>('!' + number % 90));
+          answer = store.complete(key, outcome(reply, text, ttl)).answer;
         }
         if (answer != Answer::ok) odd_answers.fetch_add(1);
       } else if (reply.answer != Answer::running && reply.answer != Answer::in_doubt &&
@@ -151,8 +152,11 @@ TEST_CASE("MEM-01: of threads that claim the same new keys at the same time, one
       for (int i = 0; i < key_count; ++i) {
         const idem::Key key = key_of(i);
         for (;;) {
-          Peeked reply = store.peek(key, nullptr);
-          if (reply.answer == Answer::absent) reply = claim(store, key);
+          if (const idem::Peeked seen = store.peek(key, nullptr); seen.answer == Answer::completed) {
+            if (*seen.payload.object<int>() != i) wrong.fetch_add(1);
+            break;
+          }
+          const Reply reply = claim(store, key);
           if (reply.answer == Answer::running) {
             store.wait(key, reply.record.owner.epoch, (idem::TimePoint::max)());
             continue;

@@ -20,8 +20,8 @@
 IDEM_BEGIN_NAMESPACE
 namespace detail {
 
-/// What keys of one domain in one shard refer to. It counts its entries under the shard's lock, so that an entry doesn't
-/// have to count on the domain itself, which all threads that use a guard share.
+/// What keys of one domain in one shard refer to. It counts its entries under the shard's lock, so that an entry
+/// doesn't have to count on the domain itself, which all threads that use a guard share.
 struct DomainUse {
   DomainRef domain;
   std::size_t entries = 0;

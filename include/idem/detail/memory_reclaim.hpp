@@ -9,12 +9,12 @@
 // count (W2). Each side goes in program order: R1 before R2, W1 before W2. Say that W2 found zero.
 //  - Where R1 comes after W2 in that order, R2 comes after W1 and loads what W1 stored, or something newer: the reader
 //    never gets to the object.
-//  - Where R1 comes before W2, the zero means that W2 saw this reader's counting out, or a later change of the count. All
-//    changes are read-modify-writes and counting out is a release, so that whatever the reader did with the object has
-//    happened before W2, and before the freeing.
-// A reader that got to the object on a path of several pointers (a table, then a slot) counted itself in before the first;
-// whatever is unlinked while it is on its way was unlinked after R1 of that reader, who is thus waited for. It makes no
-// difference that the counts reach zero at different moments.
+//  - Where R1 comes before W2, the zero means that W2 saw this reader's counting out, or a later change of the count.
+//    All changes are read-modify-writes and counting out is a release, so that whatever the reader did with the object
+//    has happened before W2, and before the freeing.
+// A reader that got to the object on a path of several pointers (a table, then a slot) counted itself in before the
+// first; whatever is unlinked while it is on its way was unlinked after R1 of that reader, who is thus waited for. It
+// makes no difference that the counts reach zero at different moments.
 #pragma once
 
 #include <idem/detail/config.hpp>
@@ -34,8 +34,9 @@ inline unsigned reader_stripe() noexcept {
   return stripe;
 }
 
-/// Counts readers, on separate cache lines, so that readers on different processors don't disturb each other. Belongs to
-/// one store rather than to the program, since two shared libraries may share a store but not their inline variables.
+/// Counts readers, on separate cache lines, so that readers on different processors don't disturb each other. Belongs
+/// to one store rather than to the program, since two shared libraries may share a store but not their inline
+/// variables.
 class Readers {
  public:
   static constexpr unsigned stripes = 32;

@@ -20,8 +20,8 @@
 IDEM_BEGIN_NAMESPACE
 namespace detail {
 
-/// Hash and entry are separate words: a reader may see an older hash beside a newer entry. It decides nothing by the hash
-/// but whether to look at the entry's key, and may miss an entry at worst.
+/// Hash and entry are separate words: a reader may see an older hash beside a newer entry. It decides nothing by the
+/// hash but whether to look at the entry's key, and may miss an entry at worst.
 struct MemorySlot {
   std::atomic<std::uint32_t> hash{0};
   std::atomic<MemoryEntry*> entry{nullptr};
@@ -73,8 +73,8 @@ struct alignas(64) MemoryShard {
   alignas(64) std::mutex mutex;
   std::size_t entries = 0;
   std::size_t tombstones = 0;
-  /// The highest epoch given out here. A key always comes to the same shard, so that its epochs grow although nothing is
-  /// left of it once it is erased.
+  /// The highest epoch given out here. A key always comes to the same shard, so that its epochs grow although nothing
+  /// is left of it once it is erased.
   std::uint64_t last_epoch = 0;
   /// Entries that may be made before more must be asked for.
   std::size_t allowance = 0;

@@ -37,8 +37,9 @@ class StoreClock {
   bool reached(TimePoint moment) const noexcept {
     if (moment == (TimePoint::max)()) return false;
 #if defined(__linux__)
-    // CLOCK_MONOTONIC_COARSE is CLOCK_MONOTONIC at the last tick (clock_gettime(2)): never ahead of it and, at the lowest
-    // tick rate there is, 10 ms behind. A machine that was stopped for longer may see a record for that much longer.
+    // CLOCK_MONOTONIC_COARSE is CLOCK_MONOTONIC at the last tick (clock_gettime(2)): never ahead of it and, at the
+    // lowest tick rate there is, 10 ms behind. A machine that was stopped for longer may see a record for that much
+    // longer.
     if (!injected_ && at(read(CLOCK_MONOTONIC_COARSE)) + std::chrono::milliseconds(50) < moment) return false;
 #endif
     return moment <= now();
