@@ -108,7 +108,7 @@ void add_time_cases(ConformanceCases<S>& cases) {
     t.complete(t.key(1), t.acquire(t.key(1)), "brief", std::chrono::nanoseconds(1));
     t.check_completed(t.key(1), "brief", "within its microsecond");
     t.complete(t.key(2), t.acquire(t.key(2)), "always", forever);
-    t.complete(t.key(3), t.acquire(t.key(3)), "long", std::chrono::nanoseconds::max());
+    t.complete(t.key(3), t.acquire(t.key(3)), "long", (std::chrono::nanoseconds::max)());
     t.clock.advance(microseconds(1));
     t.check(t.found(t.key(1)), Answer::absent, "after its microsecond");
     t.clock.advance(hours(24 * 365 * 100));
