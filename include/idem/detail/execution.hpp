@@ -7,9 +7,11 @@
 #include <idem/detail/config.hpp>
 #include <idem/detail/guard_state.hpp>
 #include <idem/detail/invocation.hpp>
+#include <idem/detail/running.hpp>
 #include <idem/outcome.hpp>
 
 #include <concepts>
+#include <cstring>
 #include <type_traits>
 #include <utility>
 
@@ -78,7 +80,7 @@ class Execution {
       Answers(state_, outcome).no_key(error_);
       return;
     }
-    go(outcome, key_, terms(), static_cast<bool>(state_.previous()), arguments...);
+    go(outcome, arguments...);
   }
   Key&& take_key() noexcept { return std::move(key_); }
 
@@ -113,8 +115,26 @@ class Execution {
     return terms;
   }
 
-  /// Goes about one key. `look_before`: the key may be in the store under the previous secret, too.
-  void go(Outcome<R>& outcome, const Key& key, const Terms& terms, bool look_before, A&... arguments) {
+  /// With two secrets a call has two keys, and other processes may claim it under either. Whoever has claimed one looks
+  /// under the other before running, and goes there where the call is known, so that of two callers at most one runs.
+  void go(Outcome<R>& outcome, A&... arguments) {
+    Terms terms = this->terms();
+    if (!state_.previous()) {
+      static_cast<void>(ended_under(outcome, key_, nullptr, terms, arguments...));
+      return;
+    }
+    const Key* key = &key_;
+    const Key* other = &previous_key_;
+    const TimePoint until = later(state_.store().now(), terms.wait);
+    while (!ended_under(outcome, *key, other, terms, arguments...)) {
+      std::swap(key, other);
+      const TimePoint now = state_.store().now();
+      if (until != (TimePoint::max)()) terms.wait = until > now ? Duration(until - now) : Duration();
+    }
+  }
+
+  /// Goes about one key. False where the call is to be sought under the other one, and nothing is held.
+  bool ended_under(Outcome<R>& outcome, const Key& key, const Key* other, const Terms& terms, A&... arguments) {
     LeaseState lease;
     Acquisition<Store> acquisition(state_.store(), key, terms, state_.observers(), &lease);
     Step step = acquisition.begin();
@@ -124,29 +144,56 @@ class Execution {
     }
     OutcomeAccess::waited(outcome, acquisition.waited(), options().on_duplicate != OnDuplicate::raise);
     if (step == Step::answered) {
-      if (acquisition.reply().answer == Answer::unavailable) {
-        store_failed(outcome, key, acquisition.reply(), lease, arguments...);
-      } else {
-        Answers(state_, outcome).tell_answer(acquisition, key, arguments...);
-      }
-      return;
+      answered(outcome, key, acquisition, lease, arguments...);
+      return true;
     }
     Run<Store> run(state_.store(), key, acquisition.reply().record, state_.observers());
-    if (look_before) {
-      // Each caller claims under its own secret first and looks under the other one then, so that of two callers with
-      // different ones at least one sees the other.
-      const Reply before = state_.store().find(previous_key_);
-      if (before.answer != Answer::absent) {
+    if (other != nullptr) {
+      Reply found = look_under(*other, key, terms.wait, lease);
+      if (found.answer != Answer::absent) {
         run.release();
-        if (before.answer == Answer::unavailable) {
-          store_failed(outcome, previous_key_, before, lease, arguments...);
-        } else {
-          go(outcome, previous_key_, terms, false, arguments...);
-        }
-        return;
+        const bool waited_enough = found.answer == Answer::running && !moves_on(found, key, *other);
+        if (!waited_enough && found.answer != Answer::unavailable) return false;
+        acquisition.reply() = std::move(found);
+        answered(outcome, *other, acquisition, lease, arguments...);
+        return true;
       }
     }
     Invocation<State, R, A...>(state_, outcome).run(run, key, lease, arguments...);
+    return true;
+  }
+
+  /// What is known of the call under `other`, while `key` is held; absent: this caller may run. Who doesn't move on waits
+  /// until the other one has, or is done.
+  Reply look_under(const Key& other, const Key& key, Duration wait, const LeaseState& lease) {
+    const TimePoint until = later(state_.store().now(), wait);
+    for (;;) {
+      Reply found = state_.store().find(other);
+      // Without its claim this caller mustn't run; it's to begin anew.
+      if (found.answer == Answer::absent && lease.is_lost()) found.answer = Answer::stale;
+      if (found.answer != Answer::running || moves_on(found, key, other) || state_.store().now() >= until) return found;
+      state_.store().wait(other, found.record.owner.epoch, until);
+    }
+  }
+
+  /// Whether a caller that holds `key` gives it back for one that runs under `other`. If two that have met under both
+  /// keys both did, both might run in the end; if neither did, none would. So the one with the smaller digest stays.
+  static bool moves_on(const Reply& running, const Key& key, const Key& other) noexcept {
+    if (running.answer != Answer::running) return false;
+    // Only a claim under the other key tells that the call would wait for itself.
+    if (RunningFrame::on_this_stack(running.record.owner.token)) return true;
+    const Digest held = key.digest();
+    const Digest met = other.digest();
+    return std::memcmp(held.bytes, met.bytes, sizeof held.bytes) > 0;
+  }
+
+  void answered(Outcome<R>& outcome, const Key& key, Acquisition<Store>& acquisition, LeaseState& lease,
+                A&... arguments) {
+    if (acquisition.reply().answer == Answer::unavailable) {
+      store_failed(outcome, key, acquisition.reply(), lease, arguments...);
+    } else {
+      Answers(state_, outcome).tell_answer(acquisition, key, arguments...);
+    }
   }
 
   void store_failed(Outcome<R>& outcome, const Key& key, const Reply& reply, LeaseState& lease, A&... arguments) {
