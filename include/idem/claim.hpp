@@ -111,8 +111,10 @@ class Claim {
     return open() && held_->run->release() == detail::Recorded::yes;
   }
 
+  /// The key that is claimed; an empty one where the claim was moved from.
   const Key& key() const noexcept {
-    return held_->key;
+    static const Key none;
+    return held_ == nullptr ? none : held_->key;
   }
 
  private:

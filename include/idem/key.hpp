@@ -215,6 +215,8 @@ constexpr bool says_something(const T& value) {
     return static_cast<bool>(value.has_value());
   } else if constexpr (std::is_array_v<T>) {
     return !(sizeof(value) == sizeof(value[0]) && value[0] == decltype(value[0] + 0){});
+  } else if constexpr (std::is_same_v<T, const char*> || std::is_same_v<T, const char8_t*>) {
+    return value != nullptr && value[0] != 0;
   } else if constexpr (requires { value == nullptr; }) {
     return !(value == nullptr);
   } else {
