@@ -193,6 +193,7 @@ TEST_CASE("SER-10: a value that has a shorter form is refused") {
   CHECK(reads<std::string>("090161"));
   CHECK_FALSE(reads<std::string>("09810061"));                                  // length with a needless byte
   CHECK_FALSE(reads<std::string>("09ffffffffffffffffff02"));                    // length of more than 64 bits
+  CHECK_FALSE(reads<std::string>("0981808080808080808002" "61"));               // 1, were the 65th bit dropped
   CHECK_FALSE(reads<std::string>("09ffffffffffffffffffffffffffffff01"));        // no end
   CHECK_FALSE(reads<bool>("0202"));
   CHECK_FALSE(reads<std::set<int>>("0c02030100000000000000030100000000000000"));  // twice the same

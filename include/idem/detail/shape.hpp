@@ -153,6 +153,9 @@ struct ShapeOf {
       put_list<ShapeOf>(out, '*', ',', '\0', Children<T>{});
     } else if constexpr (kind == Kind::variant) {
       put_list<ShapeOf>(out, '<', '|', '>', Children<T>{});
+    } else if constexpr (kind == Kind::expected && Children<T>::size == 1) {
+      put_text(out, "<n!");  // no value but that there is one
+      put_list<ShapeOf>(out, '\0', '!', '>', Children<T>{});
     } else if constexpr (kind == Kind::expected) {
       put_list<ShapeOf>(out, '<', '!', '>', Children<T>{});
     } else if constexpr (kind == Kind::unit) {
