@@ -152,9 +152,17 @@ TEST_CASE("T-20: a waiter whose time is over changes nothing") {
     const std::uint64_t epoch = running.record.owner.epoch;
     store.wait(key, epoch, store.now());
     store.wait(key, epoch, idem::TimePoint{});
-    const idem::TimePoint deadline = store.now() + 2ms;
-    std::thread waiter([&] { store.wait(key, epoch, deadline); });
-    if (injected) clock.advance(2ms);
+    const idem::TimePoint deadline = store.now() + (injected ? 20ms : 2ms);
+    std::atomic<bool> returned{false};
+    std::thread waiter([&] {
+      store.wait(key, epoch, deadline);
+      returned.store(true);
+    });
+    // In small steps, so that the waiter sleeps already when the deadline comes.
+    while (injected && !returned.load()) {
+      clock.advance(1us);
+      std::this_thread::yield();
+    }
     waiter.join();
     CHECK(store.now() >= deadline);
     const Reply found = store.find(key);
