@@ -205,8 +205,8 @@ static_assert(both<Point> && both<std::vector<std::map<std::string, std::optiona
 
 // Time, paths, errors.
 static_assert(both<std::chrono::seconds> && both<std::chrono::nanoseconds> &&
-              both<std::chrono::duration<unsigned char, std::ratio<7, 3>>> && both<std::chrono::system_clock::time_point> &&
-              both<std::chrono::sys_days>);
+              both<std::chrono::duration<unsigned char, std::ratio<7, 3>>> &&
+              both<std::chrono::system_clock::time_point> && both<std::chrono::sys_days>);
 static_assert(only_result<std::chrono::duration<double>>);
 static_assert(neither<std::chrono::steady_clock::time_point> && neither<UserClock::time_point> &&
               neither<std::chrono::duration<long double>> &&

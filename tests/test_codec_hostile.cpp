@@ -68,8 +68,11 @@ class Token {
 };
 
 Order example() {
-  return {"order", {{1, static_cast<Weight>(2.5), "ab"}, {-2, static_cast<Weight>(-1.25), "cd"}}, {{"a", 1}, {"b", std::nullopt}, {"cc", -3}},
-          std::make_pair(4, "x"), {1, 2, 3}};
+  return {"order",
+          {{1, static_cast<Weight>(2.5), "ab"}, {-2, static_cast<Weight>(-1.25), "cd"}},
+          {{"a", 1}, {"b", std::nullopt}, {"cc", -3}},
+          std::make_pair(4, "x"),
+          {1, 2, 3}};
 }
 
 Bytes unhex(std::string_view text) {

@@ -106,7 +106,8 @@ TEST_CASE("KEY-01: how arguments are cut into strings never makes two calls one"
 TEST_CASE("T-52: separators inside values are values") {
   const std::string nul("a\0b", 3);
   CHECK(all_distinct({parts("a:b", "c"), parts("a", "b:c"), parts("a/b"), parts("a_b"), parts("a:b"), parts("../a"),
-                      parts(nul), parts("a"), parts("a b"), parts(std::string(300, 'x')), parts(std::string(301, 'x'))}));
+                      parts(nul), parts("a"), parts("a b"), parts(std::string(300, 'x')),
+                      parts(std::string(301, 'x'))}));
 }
 
 TEST_CASE("KEY-02: one is one in every integer, and differs from what merely looks like it") {
@@ -117,7 +118,8 @@ TEST_CASE("KEY-02: one is one in every integer, and differs from what merely loo
   CHECK(parts('\x01') == one);
   CHECK(all_distinct({one, parts(true), parts("1"), parts('1'), parts(1.0), parts(std::optional<int>(1)),
                       parts(std::variant<int>(1)), parts(std::tuple<int>(1)), parts(std::set<int>{1}),
-                      parts(std::map<int, int>{{1, 1}}), parts(1s), parts(-1), parts(std::vector<std::set<int>>{{1}})}));
+                      parts(std::map<int, int>{{1, 1}}), parts(1s), parts(-1),
+                      parts(std::vector<std::set<int>>{{1}})}));
   CHECK(parts(std::tuple<int>(1)) == parts(std::vector<int>{1}));
   CHECK(parts(1.0f) == parts(1.0));
 }

@@ -195,8 +195,8 @@ inline void encode_variant(Writer& out, const T& value, std::index_sequence<i...
   static_cast<void>(((value.index() == i && (out.write(*get_if<i>(&value)), true)) || ...));
 }
 
-// Equal paths have equal bytes: the libraries compare names, so how many separators are between two doesn't count. Their
-// generic forms don't agree about that.
+// Equal paths have equal bytes: the libraries compare names, so it doesn't count how many separators are between two.
+// Their generic forms don't agree about that.
 template <class String>
 inline void encode_generic_path(Writer& out, const String& text, std::size_t root) {
   String once;
@@ -304,8 +304,7 @@ inline void encode_value(Writer& out, const T& value) {
     constexpr std::size_t count = std::tuple_size<std::remove_const_t<decltype(fields)>>::value;
     out.put_head(Tag::record, count);
     encode_tuple(out, fields, std::make_index_sequence<count>{});
-  } else {
-    static_assert(kind == Kind::record);
+  } else if constexpr (kind == Kind::record) {  // otherwise require_key_part() has spoken
     out.put_head(Tag::record, field_count<T>);
     if constexpr (field_count<T> != 0) bind_fields<field_count<T>>(value, EncodeFields{out});
   }

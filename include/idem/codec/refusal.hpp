@@ -135,8 +135,8 @@ constexpr Refusal find_in(Types<Path...>, Types<Child...>) noexcept {
   return found;
 }
 
-// `Path` is the classes with fields that T is inside of: a class that contains itself (a tree) is accepted when the rest
-// of it is.
+// `Path` is the classes with fields that T is inside of: a class that contains itself (a tree) is accepted when the
+// rest of it is.
 template <Purpose purpose, class T, class... Path>
 constexpr Refusal find_refusal() noexcept {
   if constexpr (is_one_of<T, Path...>) {
@@ -193,8 +193,8 @@ constexpr void require_key_part() noexcept {
                 "idem: a duration can be part of a key when it counts in a built-in integer. Use duration_cast, or say "
                 "with key_by(f) or key_from<i...> what identifies the call.");
   static_assert(why != Refusal::base_classes,
-                "idem: a struct with base classes can't be taken apart by itself. Give it idem_fields or a codec<T>, or "
-                "say with key_by(f) or key_from<i...> what identifies the call.");
+                "idem: a struct with base classes can't be taken apart by itself. Give it idem_fields or a codec<T>, "
+                "or say with key_by(f) or key_from<i...> what identifies the call.");
   static_assert(why != Refusal::too_many_fields,
                 "idem: a struct can be taken apart by itself when it has up to 32 fields, none of them something that "
                 "can't be initialised. Give it idem_fields or a codec<T>, or say with key_by(f) or key_from<i...> what "
@@ -272,8 +272,8 @@ constexpr void require_storable() noexcept {
                   "idem: the codec<T> of a stored result needs `static T decode(idem::Reader&)`. Add it, or use "
                   "without_result.");
     static_assert(why != Refusal::no_shape,
-                  "idem: the codec<T> of a stored result needs `static constexpr std::string_view shape`, to be changed "
-                  "when the encoding changes. Add it, or use without_result.");
+                  "idem: the codec<T> of a stored result needs `static constexpr std::string_view shape`, to be "
+                  "changed when the encoding changes. Add it, or use without_result.");
     static_assert(why != Refusal::no_default,
                   "idem: a class with idem_fields, or the elements of a std::array, must be default constructible to "
                   "be a stored result. Give it a default constructor or a codec<T>, or use without_result.");

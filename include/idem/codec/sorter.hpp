@@ -12,7 +12,8 @@
 IDEM_BEGIN_NAMESPACE
 namespace detail {
 
-inline int compare_bytes(const std::uint8_t* a, std::size_t a_size, const std::uint8_t* b, std::size_t b_size) noexcept {
+inline int compare_bytes(const std::uint8_t* a, std::size_t a_size, const std::uint8_t* b,
+                         std::size_t b_size) noexcept {
   const int order = std::memcmp(a, b, a_size < b_size ? a_size : b_size);
   if (order != 0) return order;
   return a_size < b_size ? -1 : a_size > b_size ? 1 : 0;

@@ -180,7 +180,8 @@ struct ShapeOf {
   }
 
   template <class Inner, class Sink, class First, class... Rest>
-  static constexpr void put_list(Sink& out, char open, [[maybe_unused]] char separator, char close, Types<First, Rest...>) noexcept {
+  static constexpr void put_list(Sink& out, char open, [[maybe_unused]] char separator, char close,
+                                 Types<First, Rest...>) noexcept {
     if (open != '\0') out.put(open);
     Inner::template put<First>(out);
     (put_one<Inner, Rest>(out, separator), ...);
