@@ -1,14 +1,15 @@
 // expect: a duration with a floating-point count has no exact value
 // A floating-point time to live rounds, overflows and can be NaN.
-#include <idem/duration.hpp>
+#include <idem/idem.hpp>
 
 #include <chrono>
 
 int main() {
 #ifdef IDEM_CORRECTED
-  const idem::Duration ttl = std::chrono::seconds{2};
+  const std::chrono::milliseconds ttl{1500};
 #else
-  const idem::Duration ttl = std::chrono::duration<double>{1.5};
+  const std::chrono::duration<double> ttl{1.5};
 #endif
-  static_cast<void>(ttl);
+  auto charge_once = idem::idempotent<"charge">([](int cents) { return cents; }, {.ttl = ttl});
+  static_cast<void>(charge_once(100));
 }

@@ -23,4 +23,9 @@ struct idem::codec<Receipt> {
 };
 #endif
 
-int main() { idem::detail::require_storable<Receipt>(); }
+int main() {
+  // What is behind it may keep bytes.
+  idem::AnyStore store = idem::MemoryStore{};
+  auto charge_once = idem::idempotent<"charge">([](int id) { return Receipt(id); }, store);
+  return charge_once(100).id() - 100;
+}

@@ -1,20 +1,17 @@
-// expect: behind the options may stand: a store
+// expect: this store lacks 'void wait(const Key&, std::uint64_t epoch, TimePoint deadline)'
 // A near miss of a store is told what it lacks.
 #include <idem/idem.hpp>
 
-// Looks like one from afar.
-class Incomplete {
+// Its wait forgot the epoch.
+class Incomplete : public idem::MemoryStore {
+#ifndef IDEM_CORRECTED
  public:
-  void purge() {}
+  void wait(const idem::Key& key, idem::TimePoint deadline) { idem::MemoryStore::wait(key, 1, deadline); }
+#endif
 };
 
 int main() {
-  const auto charge = [](int cents) { return cents; };
-#ifdef IDEM_CORRECTED
-  idem::MemoryStore store;
-#else
   Incomplete store;
-#endif
-  auto charge_once = idem::idempotent<"charge">(charge, store);
+  auto charge_once = idem::idempotent<"charge">([](int cents) { return cents; }, store);
   static_cast<void>(charge_once(100));
 }
