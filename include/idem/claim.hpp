@@ -191,11 +191,12 @@ Claim claim(S& store, const Key& key, const ClaimOptions& options = {}) {
   terms.lease = options.lease;
   terms.wait = options.wait_timeout;
   terms.take_over = options.on_in_doubt == OnInDoubt::rerun;
-  detail::Acquisition<AnyStore> acquisition(held->store, held->key, terms, held->observers, &held->lease);
-  auto step = acquisition.begin();
+  detail::Waiting waiting;
+  detail::Acquisition<AnyStore> acquisition(held->store, held->key, terms, held->observers, &held->lease, waiting);
+  auto step = acquisition.claim();
   while (step == detail::Acquisition<AnyStore>::Step::wait) {
     acquisition.wait();
-    step = acquisition.again();
+    step = acquisition.claim();
   }
   held->reply = std::move(acquisition.reply());
   if (step == detail::Acquisition<AnyStore>::Step::run) {

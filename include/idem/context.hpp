@@ -39,7 +39,9 @@ class LeaseState final : public LeaseWatch {
     lost_.store(true);
     if (void* source = stop_source_.load(); source != nullptr) request_stop_.load()(source);
   }
+  void renewed(TimePoint until) noexcept override { until_.store(until.time_since_epoch().count()); }
   bool is_lost() const noexcept { return lost_.load(); }
+  TimePoint until() const noexcept { return TimePoint(TimePoint::duration(until_.load())); }
 
 #if defined(__cpp_lib_jthread)
   std::stop_token token() {
@@ -63,6 +65,7 @@ class LeaseState final : public LeaseWatch {
 
  private:
   std::atomic<bool> lost_{false};
+  std::atomic<TimePoint::rep> until_{(TimePoint::min)().time_since_epoch().count()};
   std::atomic<void*> stop_source_{nullptr};
   // Every asker writes the same values before its exchange, and `lost` reads them only after seeing a source.
   std::atomic<void (*)(void*) noexcept> request_stop_{nullptr};
@@ -96,7 +99,8 @@ class Context {
   /// End of the lease, where the store goes by leases; it's prolonged while the store renews it.
   std::optional<TimePoint> deadline() const noexcept {
     if (lease_until_ == (TimePoint::max)()) return std::nullopt;
-    return lease_until_;
+    const TimePoint renewed = lease_.until();
+    return renewed > lease_until_ ? renewed : lease_until_;
   }
 
   /// The lease can't be held any longer: others will be told that this run is in doubt. No new effect should be begun.

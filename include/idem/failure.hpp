@@ -80,6 +80,12 @@ constexpr bool check_replayable() {
   return true;
 }
 
+/// An exception's message. Some give none.
+inline std::string_view text_of(const std::exception& error) noexcept {
+  const char* text = error.what();
+  return text != nullptr ? std::string_view(text) : std::string_view();
+}
+
 class FailureWriter {
  public:
   explicit FailureWriter(Writer& writer) noexcept : writer_(writer) {}
@@ -112,12 +118,12 @@ class FailureWriter {
           return;
         }
       }
-      head(FailureKind::other, error.what(), readable(type));
+      head(FailureKind::other, text_of(error), readable(type));
     }
 #else
     // Without run-time type information an exact type can't be told.
     IDEM_CATCH_STD(error) {
-      head(FailureKind::other, error.what(), {});
+      head(FailureKind::other, text_of(error), {});
     }
 #endif
     IDEM_CATCH_ALL {
@@ -138,7 +144,7 @@ class FailureWriter {
   template <class E>
   bool known(const std::exception& error, const std::type_info& type, FailureKind kind) {
     if (!(type == typeid(E))) return false;
-    head(kind, error.what(), {});
+    head(kind, text_of(error), {});
     return true;
   }
 
@@ -147,7 +153,7 @@ class FailureWriter {
     static_assert(std::is_base_of_v<std::exception, E>, "idem: a type in replay_exceptions must be a std::exception");
     static_assert(check_replayable<E>());
     if (!(type == typeid(E))) return false;
-    head(FailureKind::named, error.what(), type_name<E>);
+    head(FailureKind::named, text_of(error), type_name<E>);
     if constexpr (Storable<E>) {
       writer_.write(shape_fingerprint<E>());
       writer_.write(static_cast<const E&>(error));

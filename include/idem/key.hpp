@@ -164,7 +164,8 @@ namespace detail {
 /// `error()` says why and the key stays unusable.
 class KeyBuilder {
  public:
-  KeyBuilder(Key& key, DomainRef domain) noexcept : key_(key), writer_(key.bytes_, Form::key) {
+  /// What the key was before is forgotten.
+  KeyBuilder(Key& key, DomainRef domain) noexcept : key_(key), writer_(cleared(key), Form::key) {
     key_.domain_ = std::move(domain);
     key_.bytes_.append(key_.domain_->prefix().bytes, sizeof(Digest));
   }
@@ -191,6 +192,12 @@ class KeyBuilder {
   }
 
  private:
+  static Bytes& cleared(Key& key) noexcept {
+    key.bytes_.clear();
+    key.digested_ = false;
+    return key.bytes_;
+  }
+
   Key& key_;
   Writer writer_;
 };
@@ -208,11 +215,14 @@ inline Digest labelled_digest(const DomainRef& domain, std::string_view label, c
 /// Whether a key choice made by hand says anything at all: an empty string or an absent value doesn't.
 template <class T>
 constexpr bool says_something(const T& value) {
-  if constexpr (
-      requires { value.empty(); } && !requires { value.native(); }) {
+  if constexpr (requires { std::tuple_size<T>::value; }) {
+    return [&]<std::size_t... I>(std::index_sequence<I...>) {
+      return (says_something(get<I>(value)) || ...);
+    }(std::make_index_sequence<std::tuple_size_v<T>>{});
+  } else if constexpr (requires { value.empty(); }) {
     return !value.empty();
   } else if constexpr (requires { value.has_value(); }) {
-    return static_cast<bool>(value.has_value());
+    return value.has_value() && says_something(*value);
   } else if constexpr (std::is_array_v<T>) {
     return !(sizeof(value) == sizeof(value[0]) && value[0] == decltype(value[0] + 0){});
   } else if constexpr (std::is_same_v<T, const char*> || std::is_same_v<T, const char8_t*>) {

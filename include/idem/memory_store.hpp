@@ -71,7 +71,7 @@ class MemoryStore {
   /// back and should be dropped soon.
   Peeked peek(const Key& key, const Digest* fingerprint) noexcept {
     Peeked reply;
-    if (core_ == nullptr || !key.valid() || core_->generation != detail::process_generation()) return reply;
+    if (core_ == nullptr || !key.valid() || core_->inherited()) return reply;
     const std::uint64_t hash = core_->hash_of(key);
     detail::Reading reading(core_->readers);
     const detail::MemoryEntry* entry = core_->shard_of(hash).find(detail::slot_hash(hash), key.bytes()).entry;
@@ -327,11 +327,11 @@ class MemoryStore {
 
   using Scene = detail::MemoryScene;
 
-  bool usable() const noexcept { return core_ != nullptr && core_->generation == detail::process_generation(); }
+  bool usable() const noexcept { return core_ != nullptr && !core_->inherited(); }
   /// Why nothing can be done, or null.
   const char* refusal(const Key& key) const noexcept {
     if (core_ == nullptr) return "this MemoryStore was moved from";
-    if (core_->generation != detail::process_generation()) {
+    if (core_->inherited()) {
       return "this MemoryStore belongs to the process that made it; make one in the child";
     }
     return key.valid() ? nullptr : "the key is empty";

@@ -55,14 +55,14 @@ class Slot {
   /// REQUIRES: empty.
   template <class... A>
   R& emplace(A&&... arguments) {
-    ::new (static_cast<void*>(std::addressof(value_))) R(std::forward<A>(arguments)...);
+    ::new (const_cast<std::remove_const_t<R>*>(std::addressof(value_))) R(std::forward<A>(arguments)...);
     full_ = true;
     return value_;
   }
   /// REQUIRES: empty.
   template <class F>
   void emplace_from(F&& function) {
-    ::new (static_cast<void*>(std::addressof(value_))) R(std::forward<F>(function)());
+    ::new (const_cast<std::remove_const_t<R>*>(std::addressof(value_))) R(std::forward<F>(function)());
     full_ = true;
   }
   void reset() noexcept {

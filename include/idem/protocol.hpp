@@ -87,7 +87,7 @@ enum class Change : std::uint8_t { none = 0, write = 1, erase = 2 };
 struct Transition {
   Answer answer = Answer::unavailable;
   Change change = Change::none;
-  Record next = {};
+  Record next;
 };
 
 /// Only finished records expire.
@@ -129,7 +129,10 @@ constexpr std::uint64_t next_epoch(std::uint64_t previous, std::uint64_t floor) 
 namespace detail {
 
 constexpr Transition unchanged(Answer answer, const Record* record) noexcept {
-  return {answer, Change::none, record == nullptr ? Record{} : *record};
+  Transition same;
+  same.answer = answer;
+  if (record != nullptr) same.next = *record;
+  return same;
 }
 
 constexpr bool holds(const Record* record, const Ownership& owner) noexcept {
@@ -146,6 +149,33 @@ constexpr void finish_at(Record& record, State state, TimePoint now, Duration tt
 
 constexpr bool conflicts(const Record& record, const Digest* fingerprint) noexcept {
   return fingerprint != nullptr && record.has_fingerprint && !(record.fingerprint == *fingerprint);
+}
+
+// Apart from claim, so that the one result is written in place: copying what has just been written piece by piece waits
+// until each piece has left the processor's store buffer.
+constexpr Transition acquire(const Record* known, const ClaimRequest& request, TimePoint now,
+                             std::uint64_t epoch) noexcept {
+  Transition taken;
+  taken.answer = Answer::acquired;
+  taken.change = Change::write;
+  Record& next = taken.next;
+  // Taking over keeps what is known of the key: when it was first claimed, how often, and with which arguments.
+  if (known != nullptr) {
+    next = *known;
+  } else {
+    next.started_at = now;
+  }
+  next.state = State::in_progress;
+  next.abandoned = false;
+  if (next.attempt != (std::numeric_limits<std::uint32_t>::max)()) ++next.attempt;
+  next.owner = {request.owner, epoch};
+  next.lease_until = later(now, request.lease);
+  if (request.fingerprint != nullptr && !next.has_fingerprint) {
+    next.fingerprint = *request.fingerprint;
+    next.has_fingerprint = true;
+  }
+  if (request.complete_at_once) finish_at(next, State::completed, now, request.ttl);
+  return taken;
 }
 
 }  // namespace detail
@@ -178,20 +208,7 @@ constexpr Transition claim(const Record* record, const ClaimRequest& request, Ti
   const std::uint64_t epoch = next_epoch(record == nullptr ? 0 : record->owner.epoch, floor);
   if (epoch == 0) return detail::unchanged(Answer::unavailable, record);
 
-  // Taking over keeps what is known of the key: when it was first claimed, how often, and with which arguments.
-  Record next = found == Status::absent ? Record{} : *record;
-  if (found == Status::absent) next.started_at = now;
-  next.state = State::in_progress;
-  next.abandoned = false;
-  if (next.attempt != (std::numeric_limits<std::uint32_t>::max)()) ++next.attempt;
-  next.owner = {request.owner, epoch};
-  next.lease_until = later(now, request.lease);
-  if (request.fingerprint != nullptr && !next.has_fingerprint) {
-    next.fingerprint = *request.fingerprint;
-    next.has_fingerprint = true;
-  }
-  if (request.complete_at_once) detail::finish_at(next, State::completed, now, request.ttl);
-  return {Answer::acquired, Change::write, next};
+  return detail::acquire(found == Status::absent ? nullptr : record, request, now, epoch);
 }
 
 /// Prolongs the owner's lease. Once it has ended it can't be renewed: others may have been told so already.
@@ -212,9 +229,9 @@ constexpr Transition finish(const Record* record, const Ownership& owner, State 
   if (!detail::holds(record, owner)) return detail::unchanged(Answer::stale, record);
   if (record->state == state) return detail::unchanged(Answer::ok, record);
   if (record->state != State::in_progress) return detail::unchanged(Answer::stale, record);
-  Record next = *record;
-  detail::finish_at(next, state, now, ttl);
-  return {Answer::ok, Change::write, next};
+  Transition finished{Answer::ok, Change::write, *record};
+  detail::finish_at(finished.next, state, now, ttl);
+  return finished;
 }
 
 /// Gives the key back, since the function didn't run or had no effect. That says nothing of an earlier owner's run: a

@@ -39,11 +39,14 @@ struct StoreTraits {
 /// Set by a store that renews leases, read by the owner's Context.
 struct LeaseWatch {
   virtual ~LeaseWatch() = default;
-  /// The lease can't be held any longer. Called at most once, from any thread.
+  /// The lease can't be held any longer. From any thread.
   virtual void lost() noexcept = 0;
+  /// The lease was prolonged up to this time of the record's clock. From any thread.
+  virtual void renewed(TimePoint until) noexcept { static_cast<void>(until); }
 };
 
-/// The answer to an operation.
+/// The answer to an operation. The members of class type have no `= {}`: g++ would clear the whole object first, by an
+/// instruction that takes longer than all the rest of a short operation.
 struct Reply {
   Answer answer = Answer::unavailable;
   Record record = {};    ///< As it stands after the operation, where there is one.
@@ -51,7 +54,7 @@ struct Reply {
   /// Of acquired, where leases prove liveness: until when, by the store's `now()`, the key is surely the caller's,
   /// counted from before the request was sent.
   TimePoint valid_until = (TimePoint::max)();
-  std::string message = {};  ///< Of unavailable and corrupt: what happened and what to do. Never holds an argument.
+  std::string message;       ///< Of unavailable and corrupt: what happened and what to do. Never holds an argument.
 };
 
 /// What `peek` saw. The record is valid for as long as the payload lives, and doesn't change.

@@ -87,7 +87,6 @@ class Answering : OutcomeWriter<State, R> {
   using Base = OutcomeWriter<State, R>;
   using Base::facts;
   using Base::info;
-  using Base::keep_exception;
   using Base::options;
   using Base::outcome;
   using Base::slot;
@@ -120,9 +119,10 @@ class Answering : OutcomeWriter<State, R> {
     }
     IDEM_CATCH_UNWIND
     IDEM_CATCH_ALL {
-      // A result whose copy throws, or no memory for a message: it was made, but can't be handed out now.
+      // The record is good; it's this copy that couldn't be made.
       slot().reset();
-      verdict(Verdict::corrupt, Effect::ran);
+      verdict(Verdict::unrecorded, Effect::ran);
+      set_message(info(), "idem: this call was made, but copying its stored result threw an exception");
     }
     tell(event_of(outcome().verdict()), key, reply.record, info().message);
   }
@@ -168,7 +168,7 @@ class Answering : OutcomeWriter<State, R> {
     IDEM_CATCH_ALL {
       slot().reset();
       duplicate(key, reply.record);
-      keep_exception();
+      set_message(info(), "idem: this call has been made, and on_duplicate_return threw an exception");
     }
   }
 

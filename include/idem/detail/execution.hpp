@@ -11,6 +11,7 @@
 #include <idem/outcome.hpp>
 
 #include <concepts>
+#include <cstring>  // memcmp
 #include <cstring>
 #include <type_traits>
 #include <utility>
@@ -25,6 +26,9 @@ class Execution {
   using Store = typename State::Store;
   using Keeping = typename State::template Keeping<R>;
   static_assert(Keeping::check());
+  static_assert(
+      ((std::is_reference_v<A> || std::is_nothrow_destructible_v<A>)&&...),
+      "idem: a parameter whose destructor throws would make a call fail after its effect; take it by reference");
 
   explicit Execution(const State& state) noexcept : state_(state) {}
 
@@ -47,7 +51,7 @@ class Execution {
     if constexpr (can_peek && State::keeps_result && !State::template has<extra::duplicate_value>) {
       if (error_ != nullptr || !state_.observers().empty() || options().on_duplicate == OnDuplicate::raise)
         return false;
-      const Peeked seen = state_.store().peek(key_, fingerprint());
+      const Peeked seen = state_.store().peek(key_, has_fingerprint_ ? &fingerprint_ : nullptr);
       if (seen.answer != Answer::completed || seen.payload.kind() != PayloadKind::value) return false;
       IDEM_TRY {
         if (!Keeping::restore(seen.payload, key_, state_.seal(), slot)) return false;
@@ -66,27 +70,30 @@ class Execution {
   /// Runs the protocol. Afterwards the outcome is complete but for its key: `take_key()`. Throws nothing but the end of
   /// a cancelled thread.
   void run(Outcome<R>& outcome, A&&... arguments) {
-    if (error_ == nullptr && state_.previous()) {
-      IDEM_TRY {
-        error_ = state_.template make_key<A...>(previous_key_, state_.previous().borrow(), arguments...);
-      }
-      IDEM_CATCH_UNWIND
-      IDEM_CATCH_ALL {
-        error_ = threw;
-      }
-    }
     if (error_ != nullptr) {
       key_ = Key();
       Answers(state_, outcome).no_key(error_);
       return;
     }
-    go(outcome, arguments...);
+    if (state_.previous()) {
+      run_with_previous(outcome, arguments...);
+      return;
+    }
+    LeaseState lease;
+    Waiting waiting;
+    const Terms terms = terms_for(has_fingerprint_ ? &fingerprint_ : nullptr);
+    Way way(state_.store(), key_, terms, state_.observers(), &lease, waiting);
+    if (!acquire(way, outcome, waiting, lease, key_, arguments...)) return;
+    Run<Store> run(state_.store(), key_, way.reply().record, state_.observers());
+    const RunningFrame frame(run.record().owner);
+    Invocation<State, R, A...>(state_, outcome).run(run, nullptr, lease, arguments...);
   }
   Key&& take_key() noexcept { return std::move(key_); }
 
  private:
   using Answers = Answering<State, R, A...>;
-  using Step = typename Acquisition<Store>::Step;
+  using Way = Acquisition<Store>;
+  using Step = typename Way::Step;
 
   static constexpr bool can_peek = requires(Store & store, const Key& key) {
     { store.peek(key, nullptr) } -> std::same_as<Peeked>;
@@ -94,13 +101,11 @@ class Execution {
   static constexpr const char* threw = "making the key threw an exception";
 
   const Options& options() const noexcept { return state_.options(); }
-  const Digest* fingerprint() const noexcept { return has_fingerprint_ ? &fingerprint_ : nullptr; }
 
-  Terms terms() const noexcept {
+  Terms terms_for(const Digest* fingerprint) const noexcept {
     Terms terms;
-    terms.ttl = options().ttl;
     terms.lease = options().lease;
-    terms.fingerprint = fingerprint();
+    terms.fingerprint = fingerprint;
     switch (options().on_duplicate) {
       case OnDuplicate::return_stored:
         terms.wait = options().wait_timeout;
@@ -115,85 +120,97 @@ class Execution {
     return terms;
   }
 
-  /// With two secrets a call has two keys, and other processes may claim it under either. Whoever has claimed one looks
-  /// under the other before running, and goes there where the call is known, so that of two callers at most one runs.
-  void go(Outcome<R>& outcome, A&... arguments) {
-    Terms terms = this->terms();
-    if (!state_.previous()) {
-      static_cast<void>(ended_under(outcome, key_, nullptr, terms, arguments...));
+  /// Blocks until the key is the caller's. False where it's answered instead, and the caller told.
+  bool acquire(Way& way, Outcome<R>& outcome, const Waiting& waiting, LeaseState& lease, const Key& key,
+               A&... arguments) {
+    Step step = way.claim();
+    while (step == Step::wait) {
+      way.wait();
+      step = way.claim();
+    }
+    OutcomeAccess::waited(outcome, waiting.waited, options().on_duplicate != OnDuplicate::raise);
+    if (step == Step::run) return true;
+    tell(way, outcome, lease, key, arguments...);
+    return false;
+  }
+
+  void tell(Way& way, Outcome<R>& outcome, LeaseState& lease, const Key& key, A&... arguments) {
+    if (way.reply().answer == Answer::unavailable && !way.gave_up()) {
+      store_failed(outcome, key, way.reply(), lease, arguments...);
+    } else {
+      Answers(state_, outcome).tell_answer(way, key, arguments...);
+    }
+  }
+
+  /// With a previous secret a call has two keys. Who knows both has to hold both to run, acquired in the order of their
+  /// digests, so that all who know both meet at the same one first; who knows one of them meets them there. The outcome
+  /// is recorded under both.
+  void run_with_previous(Outcome<R>& outcome, A&... arguments) {
+    Key previous;
+    Digest fingerprints[2];
+    bool compares[2] = {has_fingerprint_, false};
+    IDEM_TRY {
+      error_ = state_.template make_key<A...>(previous, state_.previous().borrow(), arguments...);
+      fingerprints[0] = fingerprint_;
+      compares[1] = state_.template make_fingerprint<A...>(fingerprints[1], previous, error_, arguments...);
+    }
+    IDEM_CATCH_UNWIND
+    IDEM_CATCH_ALL {
+      error_ = threw;
+    }
+    if (error_ != nullptr) {
+      Answers(state_, outcome).no_key(error_);
       return;
     }
-    const Key* key = &key_;
-    const Key* other = &previous_key_;
-    const TimePoint until = later(state_.store().now(), terms.wait);
-    while (!ended_under(outcome, *key, other, terms, arguments...)) {
-      std::swap(key, other);
-      const TimePoint now = state_.store().now();
-      if (until != (TimePoint::max)()) terms.wait = until > now ? Duration(until - now) : Duration();
-    }
-  }
+    const Key* const keys[2] = {&key_, &previous};
+    const Terms terms[2] = {terms_for(compares[0] ? &fingerprints[0] : nullptr),
+                            terms_for(compares[1] ? &fingerprints[1] : nullptr)};
+    const Digest digests[2] = {key_.digest(), previous.digest()};
+    const int first = before(digests[1], digests[0]) ? 1 : 0;
+    const int second = 1 - first;
 
-  /// Goes about one key. False where the call is to be sought under the other one, and nothing is held.
-  bool ended_under(Outcome<R>& outcome, const Key& key, const Key* other, const Terms& terms, A&... arguments) {
-    LeaseState lease;
-    Acquisition<Store> acquisition(state_.store(), key, terms, state_.observers(), &lease);
-    Step step = acquisition.begin();
-    while (step == Step::wait) {
-      acquisition.wait();
-      step = acquisition.again();
-    }
-    OutcomeAccess::waited(outcome, acquisition.waited(), options().on_duplicate != OnDuplicate::raise);
-    if (step == Step::answered) {
-      answered(outcome, key, acquisition, lease, arguments...);
-      return true;
-    }
-    Run<Store> run(state_.store(), key, acquisition.reply().record, state_.observers());
-    if (other != nullptr) {
-      Reply found = look_under(*other, key, terms.wait, lease);
-      if (found.answer != Answer::absent) {
-        run.release();
-        const bool waited_enough = found.answer == Answer::running && !moves_on(found, key, *other);
-        if (!waited_enough && found.answer != Answer::unavailable) return false;
-        acquisition.reply() = std::move(found);
-        answered(outcome, *other, acquisition, lease, arguments...);
-        return true;
-      }
-    }
-    Invocation<State, R, A...>(state_, outcome).run(run, key, lease, arguments...);
-    return true;
-  }
-
-  /// What is known of the call under `other`, while `key` is held; absent: this caller may run. Who doesn't move on waits
-  /// until the other one has, or is done.
-  Reply look_under(const Key& other, const Key& key, Duration wait, const LeaseState& lease) {
-    const TimePoint until = later(state_.store().now(), wait);
+    Waiting waiting;
     for (;;) {
-      Reply found = state_.store().find(other);
-      // Without its claim this caller mustn't run; it's to begin anew.
-      if (found.answer == Answer::absent && lease.is_lost()) found.answer = Answer::stale;
-      if (found.answer != Answer::running || moves_on(found, key, other) || state_.store().now() >= until) return found;
-      state_.store().wait(other, found.record.owner.epoch, until);
+      // Whoever holds both keys for a moment must not hide from others that the call has been made.
+      int finished = -1;
+      for (int i = 0; i < 2 && finished < 0; ++i) {
+        const Reply found = state_.store().find(*keys[i]);
+        if (found.answer == Answer::completed || found.answer == Answer::failed) finished = i;
+      }
+      LeaseState lease;
+      const int start = finished < 0 ? first : finished;
+      Way way(state_.store(), *keys[start], terms[start], state_.observers(), &lease, waiting);
+      if (!acquire(way, outcome, waiting, lease, *keys[start], arguments...)) return;
+      Run<Store> run(state_.store(), *keys[start], way.reply().record, state_.observers());
+      const RunningFrame frame(run.record().owner);
+      if (start != first) {
+        // It expired in this very moment.
+        run.release();
+        continue;
+      }
+      Way other_way(state_.store(), *keys[second], terms[second], state_.observers(), &lease, waiting);
+      const Step step = other_way.claim();
+      if (step == Step::run) {
+        Run<Store> other(state_.store(), *keys[second], other_way.reply().record, state_.observers());
+        const RunningFrame other_frame(other.record().owner);
+        const bool mine_first = first == 0;
+        Invocation<State, R, A...>(state_, outcome)
+            .run(mine_first ? run : other, mine_first ? &other : &run, lease, arguments...);
+        return;
+      }
+      run.release();
+      if (step == Step::wait) {
+        other_way.wait();
+        continue;
+      }
+      OutcomeAccess::waited(outcome, waiting.waited, options().on_duplicate != OnDuplicate::raise);
+      tell(other_way, outcome, lease, *keys[second], arguments...);
+      return;
     }
   }
 
-  /// Whether a caller that holds `key` gives it back for one that runs under `other`. If two that have met under both
-  /// keys both did, both might run in the end; if neither did, none would. So the one with the smaller digest stays.
-  static bool moves_on(const Reply& running, const Key& key, const Key& other) noexcept {
-    if (running.answer != Answer::running) return false;
-    // Only a claim under the other key tells that the call would wait for itself.
-    if (RunningFrame::on_this_stack(running.record.owner.token)) return true;
-    const Digest held = key.digest();
-    const Digest met = other.digest();
-    return std::memcmp(held.bytes, met.bytes, sizeof held.bytes) > 0;
-  }
-
-  void answered(Outcome<R>& outcome, const Key& key, Acquisition<Store>& acquisition, LeaseState& lease,
-                A&... arguments) {
-    if (acquisition.reply().answer == Answer::unavailable) {
-      store_failed(outcome, key, acquisition.reply(), lease, arguments...);
-    } else {
-      Answers(state_, outcome).tell_answer(acquisition, key, arguments...);
-    }
+  static bool before(const Digest& a, const Digest& b) noexcept {
+    return std::memcmp(a.bytes, b.bytes, sizeof a.bytes) < 0;
   }
 
   void store_failed(Outcome<R>& outcome, const Key& key, const Reply& reply, LeaseState& lease, A&... arguments) {
@@ -209,7 +226,6 @@ class Execution {
   bool has_fingerprint_ = false;
   Key key_;
   Digest fingerprint_;
-  Key previous_key_;
 };
 
 }  // namespace detail

@@ -6,7 +6,6 @@
 #include <idem/detail/config.hpp>
 #include <idem/detail/guard_state.hpp>
 #include <idem/detail/outcome_writer.hpp>
-#include <idem/detail/running.hpp>
 #include <idem/outcome.hpp>
 
 #include <exception>
@@ -26,15 +25,18 @@ class Invocation : OutcomeWriter<State, R> {
 
   using OutcomeWriter<State, R>::OutcomeWriter;
 
-  /// REQUIRES: the key is acquired. Asks recover_with first where an earlier run is in doubt.
-  void run(Run<Store>& run, const Key& key, LeaseState& lease, A&... arguments) {
+  /// Runs the function and records its outcome. REQUIRES: the key is acquired; `twin`, where there is one, is the same
+  /// call under its other key, which ends the same way. Asks recover_with first where an earlier run is in doubt.
+  void run(Run<Store>& run, Run<Store>* twin, LeaseState& lease, A&... arguments) {
+    twin_ = twin;
     const Record record = run.record();
-    tell(record.attempt > 1 ? EventKind::taken_over : EventKind::claimed, key, record);
-    Context context = ContextAccess::make(key, record, lease);
+    const bool in_doubt = record.attempt > 1 || (twin != nullptr && twin->record().attempt > 1);
+    tell(in_doubt ? EventKind::taken_over : EventKind::claimed, run.key(), record);
+    Context context = ContextAccess::make(run.key(), record, lease);
     if constexpr (State::template has<extra::recovery>) {
-      if (record.attempt > 1 && recovered(run, key, context, arguments...)) return;
+      if (in_doubt && recovered(run, context, arguments...)) return;
     }
-    call(run, key, context, arguments...);
+    call(run, context, arguments...);
   }
 
   /// The store can't be used, and the user chose to go on without it.
@@ -72,11 +74,10 @@ class Invocation : OutcomeWriter<State, R> {
   using Base::verdict;
   using typename Base::Access;
 
-  bool recovered(Run<Store>& run, const Key& key, Context& context, A&... arguments) {
+  bool recovered(Run<Store>& run, Context& context, A&... arguments) {
     const auto& ask = state().template get<extra::recovery>().function;
     bool found = false;
     IDEM_TRY {
-      RunningFrame frame(run.record().owner);
       auto answer = [&] {
         if constexpr (std::is_invocable_v<decltype(ask), const std::remove_reference_t<A>&..., Context&>) {
           return ask(std::as_const(arguments)..., context);
@@ -95,47 +96,68 @@ class Invocation : OutcomeWriter<State, R> {
     IDEM_CATCH_UNWIND
     IDEM_CATCH_ALL {
       slot().reset();
-      run.abandon("recover_with threw an exception");
+      abandon(run, "recover_with threw an exception");
       facts(run.record());
       verdict(Verdict::in_doubt, Effect::unknown);
       set_message(info(), "idem: recover_with threw an exception, so that this call's effect stays unknown");
-      tell(EventKind::in_doubt, key, run.record());
+      tell(EventKind::in_doubt, run.key(), run.record());
       return true;
     }
-    complete(run, key, Verdict::recovered);
-    if (outcome().verdict() == Verdict::recovered) tell(EventKind::recovered, key, run.record());
+    complete(run, Verdict::recovered);
+    if (outcome().verdict() == Verdict::recovered) tell(EventKind::recovered, run.key(), run.record());
     return true;
   }
 
-  void call(Run<Store>& run, const Key& key, Context& context, A&... arguments) {
+  void call(Run<Store>& run, Context& context, A&... arguments) {
     // What is thrown here is the function's, and nothing else is: recording its outcome comes after.
     IDEM_TRY {
-      RunningFrame frame(run.record().owner);
       slot().emplace_from([&]() -> decltype(auto) {
         return invoke_with_context(state().function(), context, static_cast<A&&>(arguments)...);
       });
     }
     IDEM_CATCH_UNWIND
     IDEM_CATCH_ALL {
-      threw(run, key);
+      threw(run);
       return;
     }
     if constexpr (State::template has<extra::result_choice>) {
       if (std::optional<Failure> failure = classified_result(); failure.has_value()) {
-        failed_by_value(run, key, *failure);
+        failed_by_value(run, *failure);
         return;
       }
     }
-    complete(run, key, Verdict::executed);
+    complete(run, Verdict::executed);
   }
 
   Source result_source(const Key& key, Bytes& scratch) {
     return Keeping::source(state().store(), slot(), key, state().seal(), options().max_result_bytes, scratch);
   }
 
-  void complete(Run<Store>& run, const Key& key, Verdict good) {
-    Bytes scratch;
-    recorded(run, run.complete(result_source(key, scratch), options().ttl), good);
+  void complete(Run<Store>& run, Verdict good) { recorded(run, keep_value(run, false), good); }
+
+  // Each way to end a run ends its twin, too.
+
+  Recorded keep_value(Run<Store>& run, bool as_failure) {
+    const auto keep = [&](Run<Store>& one) {
+      Bytes scratch;
+      const Source source = result_source(one.key(), scratch);
+      return as_failure ? one.fail(source, options().ttl) : one.complete(source, options().ttl);
+    };
+    const Recorded recorded = keep(run);
+    if (twin_ != nullptr) keep(*twin_);
+    return recorded;
+  }
+  /// A run without an effect says nothing about one before it.
+  static Effect released_effect(const Run<Store>& run) noexcept {
+    return run.record().attempt > 1 ? Effect::unknown : Effect::not_run;
+  }
+  Recorded release(Run<Store>& run) {
+    if (twin_ != nullptr) twin_->release();
+    return run.release();
+  }
+  Recorded abandon(Run<Store>& run, std::string_view why) {
+    if (twin_ != nullptr) twin_->abandon(why);
+    return run.abandon(why);
   }
 
   void recorded(const Run<Store>& run, Recorded recorded, Verdict good) {
@@ -158,22 +180,20 @@ class Invocation : OutcomeWriter<State, R> {
   }
 
   /// The function failed by value: the value is the caller's in any case.
-  void failed_by_value(Run<Store>& run, const Key& key, Failure failure) {
-    Bytes scratch;
+  void failed_by_value(Run<Store>& run, Failure failure) {
     switch (failure) {
       case Failure::permanent:
-        recorded(run, run.fail(result_source(key, scratch), options().ttl), Verdict::executed);
+        recorded(run, keep_value(run, true), Verdict::executed);
         return;
       case Failure::retryable:
-        recorded(run, run.release(), Verdict::executed);
+        recorded(run, release(run), Verdict::executed);
         break;
       case Failure::in_doubt:
-        recorded(run, run.abandon("classify_result said so"), Verdict::executed);
+        recorded(run, abandon(run, "classify_result said so"), Verdict::executed);
         break;
     }
-    if (outcome().verdict() == Verdict::executed) {
-      info().effect = failure == Failure::retryable ? Effect::not_run : Effect::unknown;
-    }
+    if (outcome().verdict() == Verdict::executed)
+      info().effect = failure == Failure::in_doubt ? Effect::unknown : released_effect(run);
   }
 
   std::optional<Failure> classified_result() {
@@ -187,27 +207,23 @@ class Invocation : OutcomeWriter<State, R> {
   }
 
 #if IDEM_EXCEPTIONS
-  void threw(Run<Store>& run, const Key& key) {
+  void threw(Run<Store>& run) {
     slot().reset();
     keep_exception();
     const std::exception_ptr& failure = Access::exception(outcome());
-    Bytes scratch;
     Effect effect = Effect::unknown;
     Recorded recorded = Recorded::yes;
     switch (classified(failure)) {
       case Failure::retryable:
-        effect = Effect::not_run;
-        recorded = run.release();
+        recorded = release(run);
+        effect = released_effect(run);
         break;
-      case Failure::permanent: {
+      case Failure::permanent:
         effect = Effect::ran;
-        const Source source =
-            Keeping::failure_source(state().store(), failure, key, state().seal(), options().max_result_bytes, scratch);
-        recorded = run.fail(source, options().ttl);
+        recorded = keep_failure(run, failure);
         break;
-      }
       case Failure::in_doubt:
-        recorded = run.abandon("the function ended by an exception that doesn't tell its effect");
+        recorded = abandon(run, "the function ended by an exception that doesn't tell its effect");
         break;
     }
     facts(run.record());
@@ -218,6 +234,18 @@ class Invocation : OutcomeWriter<State, R> {
     } else {
       set_message(info(), "idem: the function failed, and that couldn't be recorded: ", run.message());
     }
+  }
+
+  Recorded keep_failure(Run<Store>& run, const std::exception_ptr& failure) {
+    const auto keep = [&](Run<Store>& one) {
+      Bytes scratch;
+      const Source source = Keeping::failure_source(state().store(), failure, one.key(), state().seal(),
+                                                    options().max_result_bytes, scratch);
+      return one.fail(source, options().ttl);
+    };
+    const Recorded recorded = keep(run);
+    if (twin_ != nullptr) keep(*twin_);
+    return recorded;
   }
 
   Failure classified(const std::exception_ptr& failure) {
@@ -253,8 +281,10 @@ class Invocation : OutcomeWriter<State, R> {
     }
   }
 #else
-  void threw(Run<Store>&, const Key&) noexcept {}
+  void threw(Run<Store>&) noexcept {}
 #endif
+
+  Run<Store>* twin_ = nullptr;
 };
 
 }  // namespace detail

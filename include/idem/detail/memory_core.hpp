@@ -28,7 +28,7 @@ class MemoryCore {
       : clock(std::move(injected)),
         on_event(std::move(handler)),
         max_entries(most),
-        generation(process_generation()),
+        generation(ask_generation()),
         chunk_(most / (4 * shard_count) < 1 ? 1 : most / (4 * shard_count) > 64 ? 64 : most / (4 * shard_count)),
         unreserved_(most) {}
 
@@ -76,7 +76,11 @@ class MemoryCore {
   const StoreClock clock;
   const EventHandler on_event;
   const std::size_t max_entries;
-  /// Of the process that made it: a child process inherits locks that nobody will ever open.
+  /// This process is a child of the one that made the store, and inherited locks that nobody will ever open. Asked of who
+  /// made it: where a shared library has a copy of its own of the generation's variable, that counts otherwise.
+  bool inherited() const noexcept { return ask_generation() != generation; }
+
+  std::uint64_t (*const ask_generation)() noexcept = &process_generation;
   const std::uint64_t generation;
   Readers readers;
   MemoryShard shards[shard_count];

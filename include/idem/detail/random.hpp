@@ -1,6 +1,7 @@
 // Random bytes of the operating system, and the tokens made of them by which a record knows its owner.
 #pragma once
 
+#include <idem/detail/cancellation.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/detail/process.hpp>
 #include <idem/detail/wipe.hpp>
@@ -34,6 +35,7 @@ namespace detail {
 /// weaker source to fall back on. Keeps errno. Safe from any thread.
 inline bool random_bytes(void* to, std::size_t size) noexcept {
   auto* bytes = static_cast<unsigned char*>(to);
+  const NoCancellation shield;  // getrandom is a cancellation point, and this is called where nothing may be thrown
 #if defined(_WIN32)
   for (std::size_t done = 0; done < size;) {
     const std::size_t left = size - done;

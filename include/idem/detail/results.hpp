@@ -9,7 +9,6 @@
 #include <idem/detail/bytes.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/detail/endian.hpp>
-#include <idem/extras.hpp>
 #include <idem/failure.hpp>
 #include <idem/outcome.hpp>
 #include <idem/payload.hpp>

@@ -89,6 +89,8 @@ template <class F>
 struct signature_of<F, std::void_t<decltype(&F::operator())>> {
   template <class T, class C>
   static typename function_signature<T>::type pick(T C::*);
+  template <class T>
+  static typename function_signature<T>::type pick(T*);  // a static call operator of C++23
   using type = decltype(pick(&F::operator()));
 };
 
@@ -151,6 +153,9 @@ constexpr decltype(auto) invoke_with_context(F& function, Context& context, A&&.
   using Known = Signature<F>;
   if constexpr (Known::known) {
     return invoke_known(function, typename Known::Parameters{}, context, std::forward<A>(arguments)...);
+  } else if constexpr (std::is_invocable_v<F&, A...>) {
+    // A callable that takes whatever it's given isn't given a Context that it doesn't ask for.
+    return function(std::forward<A>(arguments)...);
   } else if constexpr (std::is_invocable_v<F&, A..., Context&>) {
     return function(std::forward<A>(arguments)..., context);
   } else if constexpr (std::is_invocable_v<F&, Context&, A...>) {

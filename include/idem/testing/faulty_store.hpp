@@ -233,6 +233,7 @@ class FaultyStore {
   struct Relay final : LeaseWatch {
     Relay(WatchList& list, OwnerToken owner) noexcept : watches(list), token(owner) {}
     void lost() noexcept override { watches.tell(Ownership{token, 0}); }
+    void renewed(TimePoint until) noexcept override { watches.renewed(Ownership{token, 0}, until); }
 
     WatchList& watches;
     OwnerToken token;

@@ -80,6 +80,7 @@ class LeaseStore {
     Reply reply = change(key, nullptr, [&](const Moment& at) {
       return protocol::renew(at.record, owner, lease, at.now, at.owner_gone);
     });
+    if (reply.answer == Answer::ok) shared_->watches.renewed(owner, reply.record.lease_until);
     tell_lost();
     return reply;
   }
@@ -218,7 +219,9 @@ class LeaseStore {
       const Reply reply = change(watched.key, nullptr, nullptr, [&](const Moment& at) {
         return protocol::renew(at.record, watched.owner, lease, at.now, at.owner_gone);
       });
-      if (reply.answer == Answer::ok) ++renewed;
+      if (reply.answer != Answer::ok) continue;
+      shared_->watches.renewed(watched.owner, reply.record.lease_until);
+      ++renewed;
     }
     tell_lost();
     return renewed;

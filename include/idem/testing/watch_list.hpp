@@ -62,16 +62,32 @@ class WatchList {
     auto at = find(owner);
     if (at == list_.end() || at->told) return;
     at->told = true;
+    call(lock, at, [](LeaseWatch& watch) { watch.lost(); });
+  }
+
+  /// Tells the watch of that owner, where there is one, up to when its lease was prolonged.
+  void renewed(const Ownership& owner, TimePoint until) {
+    std::unique_lock lock(mutex_);
+    const auto at = find(owner);
+    if (at != list_.end() && at->teller == std::thread::id{}) {
+      call(lock, at, [until](LeaseWatch& watch) { watch.renewed(until); });
+    }
+  }
+
+ private:
+  /// Without the lock; `end` waits meanwhile.
+  template <class Call>
+  void call(std::unique_lock<std::mutex>& lock, std::vector<Watched>::iterator at, Call&& told) {
+    const Ownership owner = at->owner;
+    LeaseWatch& watch = *at->watch;
     at->teller = std::this_thread::get_id();
-    LeaseWatch* const watch = at->watch;
     lock.unlock();
-    watch->lost();
+    told(watch);
     lock.lock();
     if (at = find(owner); at != list_.end()) at->teller = {};
     told_.notify_all();
   }
 
- private:
   std::vector<Watched>::iterator find(const Ownership& owner) {
     return std::find_if(list_.begin(), list_.end(), [&](const Watched& watched) { return watched.owner == owner; });
   }

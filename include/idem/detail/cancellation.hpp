@@ -1,0 +1,40 @@
+// Keeps a thread from being cancelled where half of something must not be left behind.
+#pragma once
+
+#include <idem/detail/config.hpp>
+
+#if IDEM_FORCED_UNWIND
+#include <pthread.h>  // pthread_setcancelstate
+#endif
+
+IDEM_BEGIN_NAMESPACE
+namespace detail {
+
+/// While this lives, a request to cancel the thread (pthread_cancel(3)) is kept for later: a store's operation is
+/// either done or not begun, and the destructors that end a run can't be unwound themselves. Waiting and the user's
+/// function stay cancellable.
+class NoCancellation {
+ public:
+#if IDEM_FORCED_UNWIND
+  NoCancellation() noexcept {
+    ::pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before_);
+  }
+  ~NoCancellation() {
+    int ignored = 0;
+    ::pthread_setcancelstate(before_, &ignored);
+  }
+#else
+  NoCancellation() noexcept {}
+  ~NoCancellation() {}
+#endif
+  NoCancellation(const NoCancellation&) = delete;
+  NoCancellation& operator=(const NoCancellation&) = delete;
+
+#if IDEM_FORCED_UNWIND
+ private:
+  int before_ = 0;
+#endif
+};
+
+}  // namespace detail
+IDEM_END_NAMESPACE
