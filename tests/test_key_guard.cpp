@@ -101,6 +101,48 @@ TEST_CASE("KEY-07: instances of a template and lambdas on one line are told apar
   CHECK(runs == 4);
 }
 
+#if IDEM_RTTI
+struct WithTemplate {
+  template <int N>
+  int member(int value) const {
+    return value + N;
+  }
+  template <class T>
+  static int fixed(int value) {
+    return value;
+  }
+  int plain(int value) const { return value; }
+};
+
+TEST_CASE("KEY-07: an instance of a member template is refused where the compiler hides its arguments") {
+  // g++ and clang both spell these without <1> and <2>, so that their keys would meet.
+  CHECK_THROWS_AS(idem::idempotent<&WithTemplate::member<1>>(idem::any_object), std::invalid_argument);
+  CHECK_THROWS_AS(idem::idempotent<&WithTemplate::member<2>>(idem::any_object), std::invalid_argument);
+  CHECK_NOTHROW(idem::idempotent<&WithTemplate::plain>(idem::any_object));
+  CHECK_NOTHROW(idem::idempotent<"named">(&WithTemplate::member<1>, idem::any_object));
+#if defined(__clang__)  // elsewhere these don't compile
+  CHECK_THROWS_AS(idem::idempotent<identity<int>>(), std::invalid_argument);
+  CHECK_THROWS_AS(idem::idempotent<&WithTemplate::fixed<int>>(), std::invalid_argument);
+#endif
+}
+
+TEST_CASE("a mangled name says whether it's a template's instance") {
+  using idem::detail::is_template_instance;
+  CHECK(is_template_instance("3TagIXadL_Z5fixedILi1EEiiEEE"));
+  CHECK(is_template_instance("3TagIXadL_ZN5Plain1nILi3EEEiiEEE"));
+  CHECK(is_template_instance("3TagIXadL_ZN3BoxIiE4openEiEEE"));
+  CHECK(is_template_instance("3TagIXadL_ZNK5Plain1nILi3EEEiiEEE"));
+  CHECK_FALSE(is_template_instance("3TagIXadL_ZN5Plain1mEiEEE"));
+  CHECK_FALSE(is_template_instance("3TagIXadL_Z5plainiEEE"));
+  CHECK_FALSE(is_template_instance("3TagIXadL_Z5plain3BoxIiEEEE"));  // a parameter of a template's type
+  CHECK_FALSE(is_template_instance("3TagIXadL_ZN1a5plainESt6vectorIiSaIiEEEEE"));
+  CHECK_FALSE(is_template_instance("3TagIXadL_Z5plainRKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEEEEE"));
+  CHECK_FALSE(is_template_instance(""));
+  CHECK_FALSE(is_template_instance("XadL_Z"));
+  CHECK_FALSE(is_template_instance("XadL_Z99x"));
+}
+#endif
+
 TEST_CASE("two guards of one function over one store are one") {
   idem::MemoryStore store;
   runs = 0;
