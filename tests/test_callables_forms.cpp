@@ -185,6 +185,12 @@ TEST_CASE("generic lambdas take what they are given, by any number of types") {
   static_assert(std::is_same_v<decltype(twice(std::string{})), std::string>);
 }
 
+TEST_CASE("a callable that takes whatever it's given isn't given a Context") {
+  const auto count = idem::idempotent<"count">([](const auto&... values) { return static_cast<int>(sizeof...(values)); });
+  CHECK(count(1, 2) == 2);
+  CHECK(count() == 0);
+}
+
 TEST_CASE("a generic lambda gets its Context behind or before the arguments") {
   const auto last = idem::idempotent<"last">([](const auto& value, idem::Context& run) {
     ++runs;
