@@ -6,8 +6,12 @@
 #include <idem/testing/manual_clock.hpp>
 
 #include <chrono>
+#include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <thread>
+#include <typeinfo>
 #include <utility>
 #include <vector>
 
@@ -96,7 +100,15 @@ void leave_in_doubt(Store& store, const idem::Key& key) {
   const idem::Claim claim = hold(store, key);
 }
 
-/// The type of what `act` throws, by the first of `E` that catches it; nothing for none.
+/// Does `act` in a thread of its own, as another process would: nothing of this thread's stack is its own.
+template <class Act>
+auto elsewhere(Act act) {
+  std::optional<decltype(act())> result;
+  std::thread([&] { result.emplace(act()); }).join();
+  return *std::move(result);
+}
+
+/// Whether `act` throws an E, and nothing derived from it.
 template <class E, class Act>
 bool throws_exactly(Act&& act) {
   try {
