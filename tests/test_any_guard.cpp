@@ -20,7 +20,8 @@ struct Order {
 class Shop {
  public:
   explicit Shop(idem::AnyStore store)
-      : charge_(idem::idempotent<"shop.charge">([this](const Order& order) { return ++runs_, order.id * 10; }, std::move(store),
+      : charge_(idem::idempotent<"shop.charge">([this](const Order& order) { return ++runs_, order.id * 10; },
+                                                std::move(store),
                                                 idem::key_by([](const Order& order) { return order.id; }))) {}
   Shop(const Shop&) = delete;
   Shop& operator=(const Shop&) = delete;
@@ -44,7 +45,8 @@ TEST_CASE("a class holds a guard as a member, over any store") {
 
 TEST_CASE("AnyGuard does all that a guard does") {
   int runs = 0;
-  const auto guard = idem::idempotent<"any">([&](int a, const std::string& b) { return ++runs, b + std::to_string(a); });
+  const auto guard =
+      idem::idempotent<"any">([&](int a, const std::string& b) { return ++runs, b + std::to_string(a); });
   const idem::AnyGuard<std::string(int, const std::string&)> any = guard;
   CHECK(any(1, "x") == "x1");
   CHECK(any.try_call(1, "x").verdict() == idem::Verdict::replayed);
@@ -103,9 +105,8 @@ TEST_CASE("AnyGuard is made of guards with its very result only") {
 }
 
 TEST_CASE("AnyGuard throws what the guard throws") {
-  const idem::AnyGuard<int(int)> failing = idem::idempotent<"failing">([](int value) -> int {
-    throw std::invalid_argument(std::to_string(value));
-  });
+  const idem::AnyGuard<int(int)> failing =
+      idem::idempotent<"failing">([](int value) -> int { throw std::invalid_argument(std::to_string(value)); });
   CHECK_THROWS_AS(failing(1), std::invalid_argument);
   CHECK(failing.try_call(1).verdict() == idem::Verdict::failed);
 }

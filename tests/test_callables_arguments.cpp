@@ -37,9 +37,15 @@ struct Tracked {
 
 inline int runs = 0;
 
-int sum(Point p) { return ++runs, p.x + p.y; }
-int of_long(long value) { return ++runs, static_cast<int>(value); }
-int of_double(double value) { return ++runs, static_cast<int>(value * 2); }
+int sum(Point p) {
+  return ++runs, p.x + p.y;
+}
+int of_long(long value) {
+  return ++runs, static_cast<int>(value);
+}
+int of_double(double value) {
+  return ++runs, static_cast<int>(value * 2);
+}
 int total(const std::vector<int>& values, std::optional<int> extra) {
   ++runs;
   int all = extra.value_or(0);
@@ -178,20 +184,23 @@ TEST_CASE("a mutable reference is handed on where key_from or key_by leaves it o
   guard(balance, 8);
   CHECK(balance == 115);
 
-  const auto by = idem::idempotent<"by">([](std::string& out, int id) { out = "ran"; return id; },
-                                         idem::key_by([](const std::string&, int id) { return id; }));
+  const auto by = idem::idempotent<"by">(
+      [](std::string& out, int id) {
+        out = "ran";
+        return id;
+      },
+      idem::key_by([](const std::string&, int id) { return id; }));
   std::string out;
   CHECK(by(out, 1) == 1);
   CHECK(out == "ran");
 }
 
 TEST_CASE("T-45: the key is made once, before the function changes its argument") {
-  const auto guard = idem::idempotent<"T-45">(
-      [](std::vector<int> values) {
-        ++runs;
-        values.push_back(99);
-        return values.size();
-      });
+  const auto guard = idem::idempotent<"T-45">([](std::vector<int> values) {
+    ++runs;
+    values.push_back(99);
+    return values.size();
+  });
   runs = 0;
   CHECK(guard({1, 2}) == 3);
   CHECK(guard({1, 2}) == 3);
@@ -223,11 +232,12 @@ TEST_CASE("many arguments, and none") {
   runs = 0;
   CHECK(none() == 1);
   CHECK(none() == 1);
-  const auto many = idem::idempotent<"many">([](int a, bool b, double c, std::string d, Point e, std::vector<int> f, char g,
-                                                std::int64_t h, std::optional<int> i, std::pair<int, int> j) {
+  const auto many = idem::idempotent<"many">([](int a, bool b, double c, std::string d, Point e, std::vector<int> f,
+                                                char g, std::int64_t h, std::optional<int> i, std::pair<int, int> j) {
     ++runs;
-    return std::to_string(a + b + static_cast<int>(c) + e.x + static_cast<int>(f.size()) + g +
-                          static_cast<int>(h) + i.value_or(0) + j.first) + d;
+    return std::to_string(a + b + static_cast<int>(c) + e.x + static_cast<int>(f.size()) + g + static_cast<int>(h) +
+                          i.value_or(0) + j.first) +
+           d;
   });
   CHECK(many(1, true, 1.0, "x", {1, 1}, {1}, '\x01', 1, 1, {1, 1}) == "9x");
   CHECK(many(1, true, 1.0, "x", {1, 1}, {1}, '\x01', 1, 1, {1, 1}) == "9x");
@@ -245,7 +255,8 @@ TEST_CASE("the Context stands first, in the middle or last, and is no argument a
   const auto first = idem::idempotent<"context">([&](idem::Context& run, int a, int b) { return note(run, a, b); });
   const auto middle = idem::idempotent<"context">([&](int a, idem::Context& run, int b) { return note(run, a, b); });
   const auto last = idem::idempotent<"context">([&](int a, int b, idem::Context& run) { return note(run, a, b); });
-  const auto fixed = idem::idempotent<"context">([&](int a, int b, const idem::Context& run) { return note(run, a, b); });
+  const auto fixed =
+      idem::idempotent<"context">([&](int a, int b, const idem::Context& run) { return note(run, a, b); });
   const std::string expected = first.key(1, 2).text() + " 1 2";
   CHECK(first(1, 2) == expected);
   CHECK(middle(1, 2) == expected);
@@ -257,8 +268,8 @@ TEST_CASE("the Context stands first, in the middle or last, and is no argument a
   const auto only = idem::idempotent<"only">([](idem::Context& run) { return run.attempt(); });
   CHECK(only() == 1);
   // Positions count arguments, so that the Context has none.
-  const auto positions = idem::idempotent<"context">([&](int a, idem::Context& run, int b) { return note(run, a, b); },
-                                                     idem::key_from<1>);
+  const auto positions =
+      idem::idempotent<"context">([&](int a, idem::Context& run, int b) { return note(run, a, b); }, idem::key_from<1>);
   CHECK(positions.key(1, 2) == positions.key(3, 2));
   CHECK(positions.key(1, 2) != positions.key(1, 3));
 }

@@ -186,7 +186,8 @@ TEST_CASE("generic lambdas take what they are given, by any number of types") {
 }
 
 TEST_CASE("a callable that takes whatever it's given isn't given a Context") {
-  const auto count = idem::idempotent<"count">([](const auto&... values) { return static_cast<int>(sizeof...(values)); });
+  const auto count =
+      idem::idempotent<"count">([](const auto&... values) { return static_cast<int>(sizeof...(values)); });
   CHECK(count(1, 2) == 2);
   CHECK(count() == 0);
 }

@@ -16,7 +16,9 @@
 namespace callables_handles {
 
 inline int runs = 0;
-int charge(int cents) { return ++runs, cents; }
+int charge(int cents) {
+  return ++runs, cents;
+}
 
 // CXX-10: usable before main, and from another object's initialisation in this file.
 const auto static_guard = idem::idempotent<charge>();
@@ -145,7 +147,8 @@ TEST_CASE("T-46: guarded calls nest, in one store and in one thread") {
   idem::MemoryStore store;
   runs = 0;
   const auto inner = idem::idempotent<"inner">([](int id) { return ++runs, id * 10; }, store);
-  const auto outer = idem::idempotent<"outer">([&](int id) { return ++runs, inner(id) + inner(id + 1) + inner(id); }, store);
+  const auto outer =
+      idem::idempotent<"outer">([&](int id) { return ++runs, inner(id) + inner(id + 1) + inner(id); }, store);
   CHECK(outer(1) == 40);
   CHECK(outer(1) == 40);
   CHECK(runs == 3);

@@ -60,7 +60,12 @@ class Ticket {
 template <class Store, class R>
 bool comes_back(const R& value) {
   Store store;
-  const auto guard = idem::idempotent<"result">([&](int) { ++runs; return value; }, store);
+  const auto guard = idem::idempotent<"result">(
+      [&](int) {
+        ++runs;
+        return value;
+      },
+      store);
   runs = 0;
   const idem::Outcome<R> first = guard.try_call(1);
   const idem::Outcome<R> second = guard.try_call(1);
@@ -157,7 +162,10 @@ TEST_CASE("MEM-06: changing a replayed value changes nothing that is stored") {
 }
 
 TEST_CASE("a result in memory needs only to be copyable") {
-  const auto guard = idem::idempotent<"ticket">([](int number) { ++runs; return Ticket(number); });
+  const auto guard = idem::idempotent<"ticket">([](int number) {
+    ++runs;
+    return Ticket(number);
+  });
   runs = 0;
   CHECK(guard(5).number() == 5);
   CHECK(guard(5).number() == 5);
@@ -165,8 +173,9 @@ TEST_CASE("a result in memory needs only to be copyable") {
   CHECK(runs == 1);
 }
 
-TEST_CASE_TEMPLATE("without_result takes any result: one that can only be moved, one that can't be, a reference, a pointer",
-                   Store, MemoryStore, LeaseStore) {
+TEST_CASE_TEMPLATE(
+    "without_result takes any result: one that can only be moved, one that can't be, a reference, a pointer", Store,
+    MemoryStore, LeaseStore) {
   Store store;
   runs = 0;
   const auto moved = idem::idempotent<"unique">([](int value) { return ++runs, std::make_unique<int>(value); }, store,
@@ -204,8 +213,9 @@ TEST_CASE("on_duplicate_return gives duplicates a value, or what a function give
   const auto value = idem::idempotent<"value">([](int) { return 5; }, idem::on_duplicate_return(-1));
   CHECK(value(1) == 5);
   CHECK(value(1) == -1);
-  const auto function = idem::idempotent<"function">([](int) { return std::make_unique<int>(5); }, idem::without_result,
-                                                     idem::on_duplicate_return([](int n) { return std::make_unique<int>(-n); }));
+  const auto function =
+      idem::idempotent<"function">([](int) { return std::make_unique<int>(5); }, idem::without_result,
+                                   idem::on_duplicate_return([](int n) { return std::make_unique<int>(-n); }));
   CHECK(*function(3) == 5);
   CHECK(*function(3) == -3);
   const auto nothing = idem::idempotent<"nothing">([](int) { return std::string("sent"); },

@@ -16,7 +16,8 @@ namespace check_lock {
 using namespace std::chrono_literals;
 using idem::CheckLock;
 
-TEST_CASE_TEMPLATE("the first one wins, later ones are told when it was", Store, idem::MemoryStore, idem::testing::LeaseStore) {
+TEST_CASE_TEMPLATE("the first one wins, later ones are told when it was", Store, idem::MemoryStore,
+                   idem::testing::LeaseStore) {
   idem::testing::ManualClock clock;
   Store store{{.clock = clock}};
   const idem::Key key = idem::make_key("webhook", "evt_1");

@@ -19,8 +19,8 @@ using namespace std::chrono_literals;
 using idem::Answer;
 using idem::Claim;
 using idem::Effect;
-using idem::Verdict;
 using idem::MemoryStore;
+using idem::Verdict;
 using idem::testing::LeaseStore;
 
 const idem::Key key = idem::make_key("webhook", "evt_1");
@@ -67,8 +67,8 @@ TEST_CASE_TEMPLATE("a claim may be completed without a value", Store, MemoryStor
   CHECK(outcome.has_value());
 }
 
-TEST_CASE_TEMPLATE("a result that is asked for as another type is corrupt, and says that it happened", Store, MemoryStore,
-                   LeaseStore) {
+TEST_CASE_TEMPLATE("a result that is asked for as another type is corrupt, and says that it happened", Store,
+                   MemoryStore, LeaseStore) {
   Store store;
   idem::claim(store, key).complete(5);
   const auto outcome = next(store).template result<std::string>();
@@ -123,7 +123,8 @@ TEST_CASE_TEMPLATE("a released claim frees the key, and the next one has a highe
   CHECK_FALSE(first.release());
 }
 
-TEST_CASE_TEMPLATE("a claim that is dropped is in doubt at once: neither free nor done", Store, MemoryStore, LeaseStore) {
+TEST_CASE_TEMPLATE("a claim that is dropped is in doubt at once: neither free nor done", Store, MemoryStore,
+                   LeaseStore) {
   Store store;
   { const Claim dropped = idem::claim(store, key); }
   Claim later = next(store);
@@ -143,8 +144,9 @@ TEST_CASE_TEMPLATE("a claim that is dropped is in doubt at once: neither free no
   CHECK(store.stats().in_doubt == 2);
 }
 
-TEST_CASE_TEMPLATE("T-72: on_in_doubt = rerun acquires it with a higher token, as another attempt of the same first sight",
-                   Store, MemoryStore, LeaseStore) {
+TEST_CASE_TEMPLATE(
+    "T-72: on_in_doubt = rerun acquires it with a higher token, as another attempt of the same first sight", Store,
+    MemoryStore, LeaseStore) {
   Store store;
   std::optional<Claim> dropped = idem::claim(store, key);
   const auto token = dropped->context().fencing_token();
@@ -219,7 +221,8 @@ TEST_CASE_TEMPLATE("ending a claim that wasn't acquired changes nothing", Store,
   CHECK(next(store).template result<int>().value() == 1);
 }
 
-TEST_CASE_TEMPLATE("CXX-14: a claim moves with its key; what was moved from holds none", Store, MemoryStore, LeaseStore) {
+TEST_CASE_TEMPLATE("CXX-14: a claim moves with its key; what was moved from holds none", Store, MemoryStore,
+                   LeaseStore) {
   Store store;
   Claim first = idem::claim(store, key);
   idem::Context& context = first.context();
@@ -310,8 +313,8 @@ TEST_CASE("a result too large to be kept is completed all the same: duplicates a
 TEST_CASE("a guard and a claim by hand under one name and key are one") {
   MemoryStore store;
   int runs = 0;
-  const auto guard = idem::idempotent<"webhook">([&](const std::string& id) { return ++runs, static_cast<int>(id.size()); },
-                                                 {.wait_timeout = 0s}, store);
+  const auto guard = idem::idempotent<"webhook">(
+      [&](const std::string& id) { return ++runs, static_cast<int>(id.size()); }, {.wait_timeout = 0s}, store);
   Claim claim = idem::claim(store, guard.key("evt_1"));
   CHECK(guard.try_call("evt_1").verdict() == Verdict::in_progress);
   CHECK(claim.complete(42) == Verdict::executed);

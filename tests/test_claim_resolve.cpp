@@ -24,7 +24,8 @@ TEST_CASE_TEMPLATE("T-80: resolve ends the doubt: the next caller gets what was 
                    idem::testing::LeaseStore) {
   Store store;
   int runs = 0;
-  const auto guard = idem::idempotent<"charge">([&](int id) { return ++runs, std::to_string(id); }, {.wait_timeout = 0s}, store);
+  const auto guard =
+      idem::idempotent<"charge">([&](int id) { return ++runs, std::to_string(id); }, {.wait_timeout = 0s}, store);
   const idem::Key key = guard.key(1);
   leave_in_doubt(store, key);
   CHECK(guard.try_call(1).verdict() == Verdict::in_doubt);
@@ -45,7 +46,8 @@ TEST_CASE_TEMPLATE("resolve without a value: it happened, and nothing came of it
   CHECK(idem::claim(store, key).template result<void>().verdict() == Verdict::replayed);
 }
 
-TEST_CASE_TEMPLATE("resolve changes nothing but what is in doubt", Store, idem::MemoryStore, idem::testing::LeaseStore) {
+TEST_CASE_TEMPLATE("resolve changes nothing but what is in doubt", Store, idem::MemoryStore,
+                   idem::testing::LeaseStore) {
   Store store;
   const idem::Key key = idem::make_key("webhook", 1);
   CHECK(idem::resolve(store, key, 24h, "never seen", 1) == Answer::absent);

@@ -53,12 +53,30 @@ TEST_CASE("KEY-02: values of one kind that are equal are one key, whatever their
 
 TEST_CASE("KEY-02: kinds of their own never meet") {
   std::map<std::string, std::string> of = by_name();
-  const std::vector<std::string> all = {"bool.true",      "int32.1",        "double.one",     "enum.color.1",
-                                        "string.length-1", "optional.present", "variant.first-int", "variant.second-int",
-                                        "tuple.one",      "vector.empty",   "map.empty",      "empty",
-                                        "monostate",      "path.empty",     "string.length-0", "optional.absent",
-                                        "duration.s.1",   "time.1",         "set",            "vector",
-                                        "multiset",       "float.third",    "double.third",   "error_code.none"};
+  const std::vector<std::string> all = {"bool.true",
+                                        "int32.1",
+                                        "double.one",
+                                        "enum.color.1",
+                                        "string.length-1",
+                                        "optional.present",
+                                        "variant.first-int",
+                                        "variant.second-int",
+                                        "tuple.one",
+                                        "vector.empty",
+                                        "map.empty",
+                                        "empty",
+                                        "monostate",
+                                        "path.empty",
+                                        "string.length-0",
+                                        "optional.absent",
+                                        "duration.s.1",
+                                        "time.1",
+                                        "set",
+                                        "vector",
+                                        "multiset",
+                                        "float.third",
+                                        "double.third",
+                                        "error_code.none"};
   std::set<std::string> seen;
   for (const std::string& name : all) {
     INFO(name);
@@ -70,7 +88,8 @@ TEST_CASE("KEY-02: kinds of their own never meet") {
 TEST_CASE("KEY-01: where arguments are cut is part of the key") {
   std::map<std::string, std::string> of = by_name();
   std::set<std::string> seen;
-  for (const char* name : {"cut.ab-c", "cut.a-bc", "cut.abc", "cut.-abc", "cut.abc-"}) CHECK(seen.insert(of[name]).second);
+  for (const char* name : {"cut.ab-c", "cut.a-bc", "cut.abc", "cut.-abc", "cut.abc-"})
+    CHECK(seen.insert(of[name]).second);
 }
 
 }  // namespace key_golden

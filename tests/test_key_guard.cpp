@@ -22,21 +22,41 @@ namespace key_guard {
 
 inline int runs = 0;
 
-int charge(int cents) { return ++runs, cents; }
-int refund(int cents) { return ++runs, cents; }
-int same(std::int32_t value) { return ++runs, value; }
-int same(std::int64_t value) { return ++runs, static_cast<int>(value); }
-int same(double value) { return ++runs, static_cast<int>(value); }
-int same(const std::string& value) { return ++runs, static_cast<int>(value.size()); }
+int charge(int cents) {
+  return ++runs, cents;
+}
+int refund(int cents) {
+  return ++runs, cents;
+}
+int same(std::int32_t value) {
+  return ++runs, value;
+}
+int same(std::int64_t value) {
+  return ++runs, static_cast<int>(value);
+}
+int same(double value) {
+  return ++runs, static_cast<int>(value);
+}
+int same(const std::string& value) {
+  return ++runs, static_cast<int>(value.size());
+}
 enum class Color : std::uint8_t { red = 1 };
-int same(Color) { return ++runs, 1; }
+int same(Color) {
+  return ++runs, 1;
+}
 namespace inner {
-int charge(int cents) { return ++runs, cents; }
+int charge(int cents) {
+  return ++runs, cents;
+}
 enum class Color : std::uint8_t { red = 1 };
-int paint(Color) { return 1; }
+int paint(Color) {
+  return 1;
+}
 }  // namespace inner
 namespace other {
-int paint(Color) { return 1; }
+int paint(Color) {
+  return 1;
+}
 }  // namespace other
 template <class T>
 T identity(T value) {
@@ -95,8 +115,10 @@ TEST_CASE("KEY-07: instances of a template and lambdas on one line are told apar
   ints(1), longs(1);
   CHECK(runs == 2);
   // clang-format off
-  const auto f = idem::idempotent<"f">([](int v) { return ++runs, v; }, store); const auto g = idem::idempotent<"g">([](int v) { return ++runs, v; }, store);
+  const auto one = [](int v) { return ++runs, v; }; const auto two = [](int v) { return ++runs, v; };
   // clang-format on
+  const auto f = idem::idempotent<"f">(one, store);
+  const auto g = idem::idempotent<"g">(two, store);
   f(1), g(1);
   CHECK(runs == 4);
 }
@@ -278,7 +300,8 @@ bool uuid_shaped(const std::string& text) {
   if (text.size() != 36) return false;
   for (std::size_t i = 0; i < text.size(); ++i) {
     const bool dash = i == 8 || i == 13 || i == 18 || i == 23;
-    if (dash ? text[i] != '-' : std::string_view("0123456789abcdef").find(text[i]) == std::string_view::npos) return false;
+    if (dash ? text[i] != '-' : std::string_view("0123456789abcdef").find(text[i]) == std::string_view::npos)
+      return false;
   }
   return text[14] == '8' && std::string_view("89ab").find(text[19]) != std::string_view::npos;
 }
@@ -380,11 +403,13 @@ TEST_CASE("key_by and key_from say all that enters the key, key_by of the chosen
 
 TEST_CASE("the key that a guard tells is the one in its outcome, its errors and the Context") {
   std::string inside;
-  const auto guard = idem::idempotent<"where">([&](int id, idem::Context& run) {
-    inside = run.key().text();
-    if (id == 2) throw std::runtime_error("no");
-    return id;
-  }, {.on_duplicate = idem::OnDuplicate::raise});
+  const auto guard = idem::idempotent<"where">(
+      [&](int id, idem::Context& run) {
+        inside = run.key().text();
+        if (id == 2) throw std::runtime_error("no");
+        return id;
+      },
+      {.on_duplicate = idem::OnDuplicate::raise});
   const std::string text = guard.key(1).text();
   CHECK(guard.try_call(1).key().text() == text);
   CHECK(inside == text);

@@ -23,10 +23,12 @@ TEST_CASE("make_key gives the key that a guard of this name gives a call with th
   CHECK(by_hand.text() == of_guard.text());
   CHECK(by_hand.derived("x") == of_guard.derived("x"));
 
-  CHECK(idem::make_key(KeySpec{.name = "webhook", .scope = "tenant", .version = 3}, 1, "evt", std::optional<double>{}) ==
-        idem::idempotent<"webhook">(f, {.version = 3, .scope = "tenant"}).key(1, "evt", {}));
+  CHECK(
+      idem::make_key(KeySpec{.name = "webhook", .scope = "tenant", .version = 3}, 1, "evt", std::optional<double>{}) ==
+      idem::idempotent<"webhook">(f, {.version = 3, .scope = "tenant"}).key(1, "evt", {}));
   const std::string secret(32, 's');
-  const idem::Key keyed = idem::make_key(KeySpec{.name = "webhook", .secret = secret}, 1, "evt", std::optional<double>{});
+  const idem::Key keyed =
+      idem::make_key(KeySpec{.name = "webhook", .secret = secret}, 1, "evt", std::optional<double>{});
   CHECK(keyed.digest() == idem::idempotent<"webhook">(f, idem::keyed_with(secret)).key(1, "evt", {}).digest());
   CHECK(keyed.digest() != idem::make_key("webhook", 1, "evt", std::optional<double>{}).digest());
   CHECK(idem::make_key("webhook") == idem::idempotent<"webhook">([] { return 0; }).key());

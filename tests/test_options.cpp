@@ -17,7 +17,9 @@ using namespace std::chrono_literals;
 using idem::Duration;
 using idem::Options;
 
-int charge(int cents) { return cents; }
+int charge(int cents) {
+  return cents;
+}
 const auto lambda = [](int cents) { return cents; };
 
 /// What a duplicate gets shows whether the options were taken.
@@ -57,7 +59,8 @@ TEST_CASE("extras stand behind options or without them, in any order") {
   CHECK(raises(idem::idempotent<charge>(variable, by, idem::MemoryStore{})));
   CHECK(raises(idem::idempotent<"a">(lambda, variable, by, store)));
   CHECK(raises(idem::idempotent<"b">(lambda, variable, store, by)));
-  CHECK(raises(idem::idempotent<"c">(lambda, {.on_duplicate = idem::OnDuplicate::raise}, idem::without_result, store, by)));
+  CHECK(raises(
+      idem::idempotent<"c">(lambda, {.on_duplicate = idem::OnDuplicate::raise}, idem::without_result, store, by)));
   CHECK(raises(idem::idempotent<"d">(lambda, by, idem::without_result, store)));
   CHECK(raises(idem::idempotent<"e">(lambda, store, idem::without_result)));
   CHECK(raises(idem::idempotent<charge>(idem::without_result)));
@@ -68,8 +71,9 @@ TEST_CASE("extras stand behind options or without them, in any order") {
 TEST_CASE("every observer is told, however many there are") {
   int first = 0;
   int second = 0;
-  const auto guard = idem::idempotent<"observed">(lambda, idem::observe([&](const idem::Event&) { ++first; }),
-                                                  idem::MemoryStore{}, idem::observe([&](const idem::Event&) { ++second; }));
+  const auto guard =
+      idem::idempotent<"observed">(lambda, idem::observe([&](const idem::Event&) { ++first; }), idem::MemoryStore{},
+                                   idem::observe([&](const idem::Event&) { ++second; }));
   guard(1);
   CHECK(first > 0);
   CHECK(first == second);
@@ -110,8 +114,19 @@ TEST_CASE("T-60: what isn't named keeps its default") {
 }
 
 TEST_CASE("the order of the options is part of the interface") {
-  const Options all{1h, idem::OnDuplicate::wait, idem::OnFailure::lock, idem::OnInDoubt::rerun, idem::OnConflict::raise,
-                    idem::OnStoreError::run_unguarded, idem::OnUnrecorded::raise, 1s, 2s, 3s, 4, 5, "scope"};
+  const Options all{1h,
+                    idem::OnDuplicate::wait,
+                    idem::OnFailure::lock,
+                    idem::OnInDoubt::rerun,
+                    idem::OnConflict::raise,
+                    idem::OnStoreError::run_unguarded,
+                    idem::OnUnrecorded::raise,
+                    1s,
+                    2s,
+                    3s,
+                    4,
+                    5,
+                    "scope"};
   CHECK(all.wait_timeout == Duration(1s));
   CHECK(all.wait_limit == Duration(2s));
   CHECK(all.lease == Duration(3s));

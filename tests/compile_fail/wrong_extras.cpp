@@ -29,8 +29,8 @@ int main() {
   const auto first = [](int id, int) { return id; };
   const auto none = [] { return 1; };
 #ifdef IDEM_CORRECTED
-  auto charge_once = idem::idempotent<"charge">([](int id, int cents) { return id + cents; }, store, idem::key_by(first),
-                                                idem::on_duplicate_return(0));
+  auto charge_once = idem::idempotent<"charge">([](int id, int cents) { return id + cents; }, store,
+                                                idem::key_by(first), idem::on_duplicate_return(0));
 #else
   auto charge_once = idem::idempotent<"charge">([](int id, int cents) { return id + cents; }, IDEM_CASE);
 #endif

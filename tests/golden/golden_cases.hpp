@@ -50,7 +50,9 @@ inline std::string hex(const std::uint8_t* bytes, std::size_t size) {
   }
   return text;
 }
-inline std::string hex(const idem::Digest& digest) { return hex(digest.bytes, sizeof digest.bytes); }
+inline std::string hex(const idem::Digest& digest) {
+  return hex(digest.bytes, sizeof digest.bytes);
+}
 
 /// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators").
 class Random {
@@ -192,10 +194,18 @@ class Cases {
   template <class T>
   void floats(const std::string& type) {
     using Limits = std::numeric_limits<T>;
-    const std::pair<const char*, T> values[] = {
-        {"zero", T(0)}, {"minus-zero", -T(0)}, {"one", T(1)}, {"minus-one", T(-1)}, {"half", T(0.5)}, {"third", T(1) / T(3)},
-        {"max", (Limits::max)()}, {"lowest", Limits::lowest()}, {"min", (Limits::min)()}, {"denorm", Limits::denorm_min()},
-        {"infinity", Limits::infinity()}, {"minus-infinity", -Limits::infinity()}};
+    const std::pair<const char*, T> values[] = {{"zero", T(0)},
+                                                {"minus-zero", -T(0)},
+                                                {"one", T(1)},
+                                                {"minus-one", T(-1)},
+                                                {"half", T(0.5)},
+                                                {"third", T(1) / T(3)},
+                                                {"max", (Limits::max)()},
+                                                {"lowest", Limits::lowest()},
+                                                {"min", (Limits::min)()},
+                                                {"denorm", Limits::denorm_min()},
+                                                {"infinity", Limits::infinity()},
+                                                {"minus-infinity", -Limits::infinity()}};
     for (const auto& [name, number] : values) value(type + '.' + name, number);
   }
   void floating() {
@@ -322,7 +332,9 @@ class Cases {
     value("card", Card{"4242"});
     value("cards", std::vector<Card>{Card{"1"}, Card{"2"}});
   }
-  static Order order() { return {42, "Ada", {{1, 2}, {3, 4}}, 0.25, Color::blue}; }
+  static Order order() {
+    return {42, "Ada", {{1, 2}, {3, 4}}, 0.25, Color::blue};
+  }
 
   /// Arguments as programs have them, at random.
   void tuples() {
@@ -339,10 +351,18 @@ class Cases {
       for (std::uint32_t n = random.below(5); n > 0; --n) flags[random.text(random.below(5))] = random.below(2) == 1;
       const std::string name = "tuple-" + std::to_string(i);
       switch (i % 4) {
-        case 0: add(name, idem::make_key("golden", id, text)); break;
-        case 1: add(name, idem::make_key("golden", text, number, maybe)); break;
-        case 2: add(name, idem::make_key("golden", numbers, flags, id, text)); break;
-        default: add(name, idem::make_key("golden", std::pair(id, text), std::tuple(number, maybe, numbers), flags)); break;
+        case 0:
+          add(name, idem::make_key("golden", id, text));
+          break;
+        case 1:
+          add(name, idem::make_key("golden", text, number, maybe));
+          break;
+        case 2:
+          add(name, idem::make_key("golden", numbers, flags, id, text));
+          break;
+        default:
+          add(name, idem::make_key("golden", std::pair(id, text), std::tuple(number, maybe, numbers), flags));
+          break;
       }
     }
   }
@@ -374,14 +394,14 @@ class Cases {
     add("guard.version", idempotent<"golden.guard">(f, {.version = 2}, store).key(1, "one"));
     add("guard.scope", idempotent<"golden.guard">(f, {.scope = "tenant"}, store).key(1, "one"));
     add("guard.key_from", idempotent<"golden.guard">(f, store, idem::key_from<1>).key(1, "one"));
-    add("guard.key_by", idempotent<"golden.guard">(f, store, idem::key_by([](int i, const std::string& s) {
-                                                     return std::pair(s, i);
-                                                   })).key(1, "one"));
+    add("guard.key_by",
+        idempotent<"golden.guard">(f, store, idem::key_by([](int i, const std::string& s) { return std::pair(s, i); }))
+            .key(1, "one"));
     add("guard.secret", idempotent<"golden.guard">(f, store, idem::keyed_with("0123456789abcdef")).key(1, "one"));
     add("guard.no-arguments", idempotent<"golden.none">([] { return 0; }, store).key());
     add("guard.generic", idempotent<"golden.generic">([](const auto&...) { return 0; }, store).key(1, 2.5, "three"));
-    add("guard.context", idempotent<"golden.guard">([](int, idem::Context&, const std::string&) { return 0; }, store)
-                             .key(1, "one"));
+    add("guard.context",
+        idempotent<"golden.guard">([](int, idem::Context&, const std::string&) { return 0; }, store).key(1, "one"));
     const auto converted = [](std::int64_t, double) { return 0; };
     add("guard.converted", idempotent<"golden.converted">(converted, store).key(1, 2));
   }
@@ -417,9 +437,9 @@ class Cases {
     add("member.const", idempotent<&Account::balance>(store, idem::any_object).key(account, 100));
     add("member.noexcept", idempotent<&Account::close>(store, idem::any_object).key(account));
     add("member.static", idempotent<&Account::open>(store).key(7));
-    add("member.key_by", idempotent<&Account::deposit>(store, idem::key_by([](const Account& a, int cents) {
-                                                          return std::pair(a.id(), cents);
-                                                        })).key(account, 100));
+    add("member.key_by", idempotent<&Account::deposit>(
+                             store, idem::key_by([](const Account& a, int cents) { return std::pair(a.id(), cents); }))
+                             .key(account, 100));
     add("member.object-in-key", idempotent<&Terminal::print>(store, idem::key_from<0, 1>).key(Terminal{1, "shop"}, 2));
   }
 
@@ -446,16 +466,18 @@ class Cases {
     const auto f = [](int, const std::string&, double) { return 0; };
     const idem::Options raise{.on_conflict = idem::OnConflict::raise};
     fingerprint("fingerprint.all-in-key", store, idempotent<"golden.f1">(f, raise, store), 1, "one", 1.5);
-    fingerprint("fingerprint.others", store, idempotent<"golden.f2">(f, raise, store, idem::key_from<0>), 1, "one", 1.5);
+    fingerprint("fingerprint.others", store, idempotent<"golden.f2">(f, raise, store, idem::key_from<0>), 1, "one",
+                1.5);
     fingerprint("fingerprint.key_by", store,
-                idempotent<"golden.f3">(f, raise, store, idem::key_by([](int i, const auto&...) { return i; })), 1, "one", 1.5);
+                idempotent<"golden.f3">(f, raise, store, idem::key_by([](int i, const auto&...) { return i; })), 1,
+                "one", 1.5);
     fingerprint("fingerprint.compare_by", store,
                 idempotent<"golden.f4">(f, raise, store, idem::key_from<0>,
                                         idem::compare_by([](int, const std::string& s, double) { return s; })),
                 1, "one", 1.5);
     fingerprint("fingerprint.keyed", store,
-                idempotent<"golden.f5">(f, raise, store, idem::key_from<0>, idem::keyed_with("0123456789abcdef")), 1, "one",
-                1.5);
+                idempotent<"golden.f5">(f, raise, store, idem::key_from<0>, idem::keyed_with("0123456789abcdef")), 1,
+                "one", 1.5);
   }
 
   void records() {
@@ -500,7 +522,9 @@ class Cases {
   std::vector<Vector> made_;
 };
 
-inline std::vector<Vector> all_vectors() { return Cases{}.all(); }
+inline std::vector<Vector> all_vectors() {
+  return Cases{}.all();
+}
 
 /// The file beside this one.
 inline std::string vectors_file() {

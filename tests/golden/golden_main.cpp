@@ -1,7 +1,7 @@
 // Compares the golden vectors with what this build makes. Says nothing and returns 0 when all hold.
 //
-// golden [--write] [FILE]: FILE is keys.txt beside the source unless given. `--write` adds new cases; a line that is there
-// already is never changed by it, since a key that changes makes calls run twice.
+// golden [--write] [FILE]: FILE is keys.txt beside the source unless given. `--write` adds new cases; a line that is
+// there already is never changed by it, since a key that changes makes calls run twice.
 #include "golden_cases.hpp"
 
 #include <cstdio>

@@ -73,37 +73,72 @@ class Card {
 };
 
 // Free functions, named by themselves.
-inline int nothing() { return 0; }
-inline int charge(int cents) { return cents; }
-inline int charge_noexcept(int cents) noexcept { return cents; }
-inline int overloaded(std::int32_t value) { return value; }
-inline int overloaded(std::int64_t value) { return static_cast<int>(value); }
-inline int overloaded(std::uint32_t value) { return static_cast<int>(value); }
-inline int overloaded(double value) { return static_cast<int>(value); }
-inline int overloaded(const std::string& value) { return static_cast<int>(value.size()); }
-inline int overloaded(Color value) { return static_cast<int>(value); }
-inline int overloaded(const Point& value) { return value.x; }
-inline int overloaded(std::int32_t a, std::int32_t b) { return a + b; }
-inline int paint(Color color, Level level) { return static_cast<int>(color) + static_cast<int>(level); }
-inline int ship(const Order& order, std::string_view note) { return static_cast<int>(order.id) + static_cast<int>(note.size()); }
-inline int with_context(idem::Context&, int cents) { return cents; }
+inline int nothing() {
+  return 0;
+}
+inline int charge(int cents) {
+  return cents;
+}
+inline int charge_noexcept(int cents) noexcept {
+  return cents;
+}
+inline int overloaded(std::int32_t value) {
+  return value;
+}
+inline int overloaded(std::int64_t value) {
+  return static_cast<int>(value);
+}
+inline int overloaded(std::uint32_t value) {
+  return static_cast<int>(value);
+}
+inline int overloaded(double value) {
+  return static_cast<int>(value);
+}
+inline int overloaded(const std::string& value) {
+  return static_cast<int>(value.size());
+}
+inline int overloaded(Color value) {
+  return static_cast<int>(value);
+}
+inline int overloaded(const Point& value) {
+  return value.x;
+}
+inline int overloaded(std::int32_t a, std::int32_t b) {
+  return a + b;
+}
+inline int paint(Color color, Level level) {
+  return static_cast<int>(color) + static_cast<int>(level);
+}
+inline int ship(const Order& order, std::string_view note) {
+  return static_cast<int>(order.id) + static_cast<int>(note.size());
+}
+inline int with_context(idem::Context&, int cents) {
+  return cents;
+}
 inline int pays(const Money& money, const Card& card) {
   static_cast<void>(money);
   return static_cast<int>(card.digits().size());
 }
-inline int many(std::optional<int> a, std::variant<int, std::string> b, std::vector<std::string> c, std::tuple<int, bool> d) {
+inline int many(std::optional<int> a, std::variant<int, std::string> b, std::vector<std::string> c,
+                std::tuple<int, bool> d) {
   return a.value_or(0) + static_cast<int>(b.index() + c.size()) + std::get<0>(d);
 }
-inline int ignores_pointer(int id, const Point* where) { return id + (where != nullptr ? where->x : 0); }
+inline int ignores_pointer(int id, const Point* where) {
+  return id + (where != nullptr ? where->x : 0);
+}
 inline int changes(int id, std::string& out) {
   out = "changed";
   return id;
 }
 
 namespace inner {
-inline int charge(int cents) { return cents; }
+inline int charge(int cents) {
+  return cents;
+}
 enum class Color : std::uint8_t { red = 1 };
-inline int paint(Color color) { return static_cast<int>(color); }
+inline int paint(Color color) {
+  return static_cast<int>(color);
+}
 }  // namespace inner
 
 class Account {

@@ -112,16 +112,17 @@ constexpr bool is_template_instance(std::string_view mangled) noexcept {
 }
 #endif
 
-/// The shapes of the parameters, so that overloads have different keys. Throws std::invalid_argument for an instance of a
-/// template: where the compiler's text of the name leaves its arguments out (clang; g++ for members), two instances would
-/// share their keys.
+/// The shapes of the parameters, so that overloads have different keys. Throws std::invalid_argument for an instance of
+/// a template: where the compiler's text of the name leaves its arguments out (clang; g++ for members), two instances
+/// would share their keys.
 template <auto Function>
 std::string parameter_shapes() {
   using F = std::remove_cv_t<decltype(Function)>;
 #if IDEM_RTTI && defined(__GNUC__)
   if (is_template_instance(typeid(FunctionTag<Function>).name())) {
-    raise(std::invalid_argument("idem: an instance of a template is spelled differently by different compilers; give it a name: "
-                                "idem::idempotent<\"billing.charge\">(function, ...)"));
+    raise(std::invalid_argument(
+        "idem: an instance of a template is spelled differently by different compilers; give it a name: "
+        "idem::idempotent<\"billing.charge\">(function, ...)"));
   }
 #endif
   if constexpr (is_function_pointer<F>) {
