@@ -73,7 +73,7 @@ class Acquisition {
   void wait() { store_.wait(key_, reply_.record.owner.epoch, waiting_.deadline); }
 
   Reply& reply() noexcept { return reply_; }
-  /// The running call stands further up this thread's own stack.
+  /// The call stands further up this thread's own stack, running or with its lease ended.
   bool reentrant() const noexcept { return reentrant_; }
   /// The function can't be run, though not because of the store: nobody may run it unguarded.
   bool gave_up() const noexcept { return gave_up_; }

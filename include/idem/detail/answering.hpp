@@ -26,19 +26,18 @@ class Answering : OutcomeWriter<State, R> {
   void tell_answer(Acquisition<Store>& acquisition, const Key& key, A&... arguments) {
     Reply& reply = acquisition.reply();
     if (reply.answer != Answer::unavailable) facts(reply.record);
+    if (acquisition.reentrant()) {
+      verdict(Verdict::reentrant, Effect::unknown);
+      set_message(info(), "idem: this call stands further up this thread's own stack; waiting for it would never end");
+      tell(EventKind::reentrant, key, reply.record);
+      return;
+    }
     switch (reply.answer) {
       case Answer::completed:
       case Answer::failed:
         finished(reply, key, arguments...);
         return;
       case Answer::running:
-        if (acquisition.reentrant()) {
-          verdict(Verdict::reentrant, Effect::unknown);
-          set_message(info(),
-                      "idem: this call stands further up this thread's own stack; waiting for it would never end");
-          tell(EventKind::reentrant, key, reply.record);
-          return;
-        }
         verdict(Verdict::in_progress, Effect::unknown);
         if (reply.record.lease_until != (TimePoint::max)()) {
           const auto left = reply.record.lease_until - state().store().now();

@@ -12,7 +12,6 @@
 
 #include <concepts>
 #include <cstring>  // memcmp
-#include <cstring>
 #include <type_traits>
 #include <utility>
 
