@@ -221,7 +221,7 @@ template <Store S>
 CheckLock check_lock(S& store, const Key& key, Duration ttl) {
   detail::check_span(ttl, false, "the ttl of check_lock");
   ClaimRequest request;
-  request.owner = detail::new_owner_token();
+  request.owner = detail::new_owner<S>();
   request.complete_at_once = true;
   request.ttl = ttl;
   const Reply reply = store.claim(key, request, nullptr);

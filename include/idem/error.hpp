@@ -55,7 +55,7 @@ constexpr std::string_view name_of(Effect effect) noexcept {
 struct ErrorInfo {
   Verdict verdict = Verdict::executed;
   Effect effect = Effect::ran;
-  std::string message = {};
+  std::string message{};
 };
 
 /// Base of everything that `operator()` throws beside the function's own exceptions.

@@ -64,6 +64,8 @@ class MemoryStore {
   StoreTraits traits() const noexcept {
     return {.keeps = keeps, .liveness = Liveness::process, .survives_process = false, .clock = ClockOwner::process};
   }
+  /// A new owner's token, for ClaimRequest.
+  static OwnerToken new_owner() noexcept { return detail::new_local_token(); }
   TimePoint now() const noexcept { return core_ != nullptr ? core_->clock.now() : TimePoint{}; }
 
   /// Answers `completed`, `failed` or `conflict`, as a claim would, where there is a finished record, without taking a
@@ -139,7 +141,7 @@ class MemoryStore {
   }
 
   Reply resolve(const Key& key, const Resolution& found, std::string_view note) {
-    const OwnerToken resolver = detail::new_owner_token();
+    const OwnerToken resolver = new_owner();
     detail::KeptSource source(found.source);
     Reply reply = locked(key, [&](Scene& at, Reply& answer) {
       const protocol::Transition change = protocol::resolve(at.record(), found.expected_epoch, resolver, found.state,

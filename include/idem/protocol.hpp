@@ -30,7 +30,7 @@ enum class State : std::uint8_t { in_progress = 1, completed = 2, failed = 3 };
 
 /// Who holds a record: a random token, new at every acquisition, and the epoch, which is the fencing token.
 struct Ownership {
-  OwnerToken token = {};
+  OwnerToken token;
   std::uint64_t epoch = 0;  ///< Never zero in a record.
 
   friend bool operator==(const Ownership&, const Ownership&) noexcept = default;
@@ -42,12 +42,12 @@ struct Record {
   bool abandoned = false;        ///< Its owner lives, but doesn't know the outcome or couldn't record it.
   bool has_fingerprint = false;  ///< `fingerprint` holds something to compare.
   std::uint32_t attempt = 0;     ///< Acquisitions since the key was last absent, released or expired.
-  Ownership owner = {};
-  TimePoint started_at = {};                   ///< First acquisition since then.
-  TimePoint finished_at = {};                  ///< Of completed and failed records.
+  Ownership owner;
+  TimePoint started_at;                        ///< First acquisition since then.
+  TimePoint finished_at;                       ///< Of completed and failed records.
   TimePoint lease_until = (TimePoint::max)();  ///< Of stores that prove liveness by leases; else never.
   TimePoint expires_at = (TimePoint::max)();   ///< Of completed and failed records: finished_at + ttl.
-  Digest fingerprint = {};                     ///< Of the arguments that aren't in the key.
+  Digest fingerprint;                          ///< Of the arguments that aren't in the key.
 };
 
 /// What a record means at a moment.
@@ -70,7 +70,7 @@ enum class Answer : std::uint8_t {
 
 /// What a claim asks for.
 struct ClaimRequest {
-  OwnerToken owner = {};                ///< New and random; a retry of the same claim uses the same one.
+  OwnerToken owner;                     ///< New and random; a retry of the same claim uses the same one.
   Duration lease = forever;             ///< Of stores that prove liveness by leases.
   const Digest* fingerprint = nullptr;  ///< Compared with the record's, and kept in a new record.
   bool take_over = false;               ///< A record in doubt changes hands.

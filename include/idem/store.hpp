@@ -49,12 +49,12 @@ struct LeaseWatch {
 /// instruction that takes longer than all the rest of a short operation.
 struct Reply {
   Answer answer = Answer::unavailable;
-  Record record = {};    ///< As it stands after the operation, where there is one.
+  Record record;         ///< As it stands after the operation, where there is one.
   Payload payload = {};  ///< Of completed and failed records.
   /// Of acquired, where leases prove liveness: until when, by the store's `now()`, the key is surely the caller's,
   /// counted from before the request was sent.
   TimePoint valid_until = (TimePoint::max)();
-  std::string message;       ///< Of unavailable and corrupt: what happened and what to do. Never holds an argument.
+  std::string message;  ///< Of unavailable and corrupt: what happened and what to do. Never holds an argument.
 };
 
 /// What `peek` saw. The record is valid for as long as the payload lives, and doesn't change.
@@ -126,7 +126,9 @@ struct StoreStats {
 ///  or
 ///     conflict for a finished record where it can do so much faster than claim could, by the same rules; anything else
 ///     is absent, which says nothing.
-/// 10. traits say what it keeps, who proves that an owner lives, whether records survive the process, and whose clock
+/// 10. `static OwnerToken new_owner()`, which a store may have or not, gives tokens that are enough to tell its owners
+///     apart; otherwise they are 128 random bits.
+/// 11. traits say what it keeps, who proves that an owner lives, whether records survive the process, and whose clock
 ///     judges; `S::keeps` is the same at compile time.
 template <class S>
 concept Store = requires(S& store, const S& fixed, const Key& key, const ClaimRequest& claim, const Ownership& owner,

@@ -6,18 +6,32 @@
 #include <idem/detail/config.hpp>
 #include <idem/detail/run.hpp>
 #include <idem/detail/running.hpp>
+#include <idem/detail/slot.hpp>
 #include <idem/event.hpp>
 #include <idem/key.hpp>
 #include <idem/protocol.hpp>
 #include <idem/store.hpp>
 
 #include <chrono>
+#include <concepts>
 #include <cstdint>
 #include <string_view>
 #include <utility>
 
 IDEM_BEGIN_NAMESPACE
 namespace detail {
+
+/// A new owner's token: by the store, where it has a cheaper way to tell its owners apart than 128 random bits.
+template <class S>
+OwnerToken new_owner() noexcept {
+  if constexpr (requires {
+                  { S::new_owner() } -> std::same_as<OwnerToken>;
+                }) {
+    return S::new_owner();
+  } else {
+    return new_owner_token();
+  }
+}
 
 /// How a caller goes about a key.
 struct Terms {
@@ -53,26 +67,27 @@ class Acquisition {
   /// The first step, and the one after each `wait`.
   Step claim() {
     // The same token for each try: only the one that succeeds makes an acquisition of it.
-    if (!owner_) owner_ = new_owner_token();
+    if (!owner_) owner_ = new_owner<S>();
     if (!owner_) return give_up("the system has no random bytes for an owner token");
     ask(terms_.take_over && innermost_frame == nullptr);
-    if (reply_.answer == Answer::running || reply_.answer == Answer::in_doubt) {
-      if (RunningFrame::on_this_stack(reply_.record.owner.token)) {
+    if (reply().answer == Answer::running || reply().answer == Answer::in_doubt) {
+      if (RunningFrame::on_this_stack(reply().record.owner.token)) {
         reentrant_ = true;
         return Step::answered;
       }
     }
     // Only now is it sure that a key in doubt isn't one of this stack's own whose lease has ended.
-    if (reply_.answer == Answer::in_doubt && terms_.take_over) ask(true);
+    if (reply().answer == Answer::in_doubt && terms_.take_over) ask(true);
     if (waiting_.begun) note_waiting();
-    if (reply_.answer == Answer::acquired) return admitted();
-    if (reply_.answer != Answer::running || !may_wait()) return Step::answered;
+    if (reply().answer == Answer::acquired) return admitted();
+    if (reply().answer != Answer::running || !may_wait()) return Step::answered;
     return Step::wait;
   }
   /// Blocks until the record may have changed or waiting is over. REQUIRES: the last step was `wait`.
-  void wait() { store_.wait(key_, reply_.record.owner.epoch, waiting_.deadline); }
+  void wait() { store_.wait(key_, reply().record.owner.epoch, waiting_.deadline); }
 
-  Reply& reply() noexcept { return reply_; }
+  /// REQUIRES: a step has been made.
+  Reply& reply() noexcept { return *reply_; }
   /// The call stands further up this thread's own stack, running or with its lease ended.
   bool reentrant() const noexcept { return reentrant_; }
   /// The function can't be run, though not because of the store: nobody may run it unguarded.
@@ -86,7 +101,8 @@ class Acquisition {
     request.fingerprint = terms_.fingerprint;
     request.take_over = take_over;
     const NoCancellation shield;
-    reply_ = store_.claim(key_, request, watch_);
+    reply_.reset();
+    reply_.emplace_from([&] { return store_.claim(key_, request, watch_); });
   }
 
   bool may_wait() {
@@ -95,7 +111,7 @@ class Acquisition {
     waiting_.begun = true;
     waiting_.since = store_.now();
     waiting_.deadline = later(waiting_.since, terms_.wait);
-    tell(observers_, EventKind::waiting, key_, reply_.record);
+    tell(observers_, EventKind::waiting, key_, reply().record);
     return true;
   }
   void note_waiting() noexcept {
@@ -105,16 +121,17 @@ class Acquisition {
   /// A process that was paused between the claim and here may find its lease over: others may have been told that the
   /// run is in doubt, so that it must not begin.
   Step admitted() {
-    const bool in_time = reply_.valid_until == (TimePoint::max)() || store_.now() < reply_.valid_until;
+    const bool in_time = reply().valid_until == (TimePoint::max)() || store_.now() < reply().valid_until;
     if (in_time) return Step::run;
-    Run<S>(store_, key_, reply_.record, observers_).release();
+    Run<S>(store_, key_, reply().record, observers_).release();
     return give_up("the lease ended before the function could start; use a longer one");
   }
 
   Step give_up(const char* why) {
-    reply_ = Reply{};
+    reply_.reset();
+    reply_.emplace();
     IDEM_TRY {
-      reply_.message = why;
+      reply().message = why;
     }
     IDEM_CATCH_ALL {}
     gave_up_ = true;
@@ -127,8 +144,8 @@ class Acquisition {
   const Observers& observers_;
   LeaseWatch* watch_;
   Waiting& waiting_;
-  Reply reply_ = {};
-  OwnerToken owner_ = {};
+  Slot<Reply> reply_;
+  OwnerToken owner_;
   bool reentrant_ = false;
   bool gave_up_ = false;
 };

@@ -119,8 +119,29 @@ inline OwnerToken new_owner_token() noexcept {
     std::memcpy(&token, buffer.bytes + buffer.left, sizeof token);
     wipe(buffer.bytes + buffer.left, sizeof token);
     // A signal handler that forked since makes this run in both processes; the child then takes bytes of its own.
-    if (process_generation() == generation) [[likely]] return token;
+    if (process_generation() == generation) [[likely]]
+      return token;
   }
+}
+
+/// A token that no other acquisition of this process has: 64 random bits of this thread and a count. For stores whose
+/// records don't leave the process, where that is all that a token is for: it costs a tenth of 128 random bits. All
+/// zero as above. Safe from any thread.
+inline OwnerToken new_local_token() noexcept {
+  struct Series {
+    std::uint64_t generation = 0;
+    OwnerToken last;
+  };
+  static constinit thread_local Series series;
+  const std::uint64_t generation = process_generation();
+  if (series.generation != generation) [[unlikely]] {
+    const OwnerToken fresh = new_owner_token();
+    if (!fresh) return {};
+    series.last = {fresh.hi | 1, 0};
+    series.generation = generation;
+  }
+  ++series.last.lo;
+  return series.last;
 }
 
 }  // namespace detail
