@@ -356,3 +356,13 @@ TEST_CASE("an empty key is claimed by nobody") {
 }
 
 }  // namespace claim_by_hand
+
+TEST_CASE("a claim that has ended shows the outcome that it recorded") {
+  idem::MemoryStore store;
+  idem::Claim claim = idem::claim(store, idem::make_key("ended", 1));
+  REQUIRE(claim.acquired());
+  CHECK(claim.result<int>().verdict() == idem::Verdict::in_progress);
+  REQUIRE(claim.complete(7) == idem::Verdict::executed);
+  CHECK(claim.result<int>().value() == 7);
+  CHECK(claim.result<int>().verdict() == idem::Verdict::replayed);
+}

@@ -54,7 +54,7 @@ class Claim {
   /// When the key was first claimed; the clock's epoch where nothing is known.
   TimePoint first_seen_at() const noexcept { return held_ == nullptr ? TimePoint() : held_->reply.record.started_at; }
 
-  /// The outcome of an earlier run, as a guard's try_call would give it.
+  /// The outcome of an earlier run, as a guard's try_call would give it, or of this one once it has ended.
   template <class R>
   Outcome<R> result() const {
     using Keeping = KeepingOf<R>;
@@ -67,8 +67,13 @@ class Claim {
       return outcome;
     }
     Access::key(outcome, Key(held_->key));
-    Access::facts(outcome) = detail::Facts(held_->reply.record);
-    detail::describe<R, Keeping, true>(outcome, held_->reply, held_->key, detail::NoSeal{});
+    // What a claim that has ended has made of the key, only the store knows.
+    Reply now;
+    const bool ended = held_->run.has_value() && held_->run->ended();
+    if (ended) now = held_->store.find(held_->key);
+    const Reply& reply = ended ? now : held_->reply;
+    Access::facts(outcome) = detail::Facts(reply.record);
+    detail::describe<R, Keeping, true>(outcome, reply, held_->key, detail::NoSeal{});
     return outcome;
   }
 

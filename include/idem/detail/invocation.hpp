@@ -79,10 +79,11 @@ class Invocation : OutcomeWriter<State, R> {
     bool found = false;
     IDEM_TRY {
       auto answer = [&] {
-        if constexpr (std::is_invocable_v<decltype(ask), const std::remove_reference_t<A>&..., Context&>) {
-          return ask(std::as_const(arguments)..., context);
-        } else {
+        // As with the function itself: no Context for who doesn't ask for one.
+        if constexpr (std::is_invocable_v<decltype(ask), const std::remove_reference_t<A>&...>) {
           return ask(std::as_const(arguments)...);
+        } else {
+          return ask(std::as_const(arguments)..., context);
         }
       }();
       found = static_cast<bool>(answer);

@@ -306,6 +306,9 @@ void describe(Outcome<R>& outcome, const Reply& reply, const Key& key, const Sea
     case Answer::corrupt:
       info = {Verdict::corrupt, Effect::unknown, "idem: the record of this call can't be read: " + reply.message};
       return;
+    case Answer::absent:
+      info = {Verdict::unavailable, Effect::unknown, "idem: nothing is recorded of this call"};
+      return;
     default:
       info = {Verdict::unavailable, Effect::unknown, "idem: the store can't be used: " + reply.message};
       return;
