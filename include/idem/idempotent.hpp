@@ -158,9 +158,10 @@ requires(!detail::starts_with_options<E...>) auto idempotent(F&& function, E&&..
 }
 
 /// Guards a function, or a member function, named by itself: its qualified name and the shapes of its parameters enter
-/// the key. Renaming it, or moving it to another namespace, makes new keys. What no compiler shows has to be known: g++ and
-/// clang name functions in inline namespaces differently, file-static functions of one name share their keys, and programs
-/// that share a store have to be built alike. Such functions are given a name: idempotent<"billing.charge">(charge, …).
+/// the key. Renaming it, or moving it to another namespace, makes new keys. What no compiler shows has to be known: g++
+/// and clang name functions in inline namespaces differently, file-static functions of one name share their keys, and
+/// programs that share a store have to be built alike. Such functions are given a name:
+/// idempotent<"billing.charge">(charge, …).
 template <auto Function, class... E>
 auto idempotent(Options options, E&&... extras) {
   return detail::make_guard(detail::derived_name<Function>(), detail::parameter_shapes<Function>(), Function,

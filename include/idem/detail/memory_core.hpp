@@ -29,7 +29,9 @@ class MemoryCore {
         on_event(std::move(handler)),
         max_entries(most),
         generation(ask_generation()),
-        chunk_(most / (4 * shard_count) < 1 ? 1 : most / (4 * shard_count) > 64 ? 64 : most / (4 * shard_count)),
+        chunk_(most / (4 * shard_count) < 1    ? 1
+               : most / (4 * shard_count) > 64 ? 64
+                                               : most / (4 * shard_count)),
         unreserved_(most) {}
 
   std::uint64_t hash_of(const Key& key) const noexcept { return hash_(key.bytes().data(), key.bytes().size()); }
@@ -76,8 +78,8 @@ class MemoryCore {
   const StoreClock clock;
   const EventHandler on_event;
   const std::size_t max_entries;
-  /// This process is a child of the one that made the store, and inherited locks that nobody will ever open. Asked of who
-  /// made it: where a shared library has a copy of its own of the generation's variable, that counts otherwise.
+  /// This process is a child of the one that made the store, and inherited locks that nobody will ever open. Asked of
+  /// who made it: where a shared library has a copy of its own of the generation's variable, that counts otherwise.
   bool inherited() const noexcept { return ask_generation() != generation; }
 
   std::uint64_t (*const ask_generation)() noexcept = &process_generation;
