@@ -196,3 +196,15 @@ TEST_CASE("any_object: the object of a member function plays no part; it is argu
   CHECK(each(a, 7) == 12);
   CHECK(each(b, 7) == 7);
 }
+
+TEST_CASE("T-48: a place for an answer says nothing about the call, and is not compared") {
+  auto once = idem::idempotent<"conflict with a place">(
+      [](int id, std::string& answer) {
+        answer = "done";
+        return id;
+      },
+      {.on_conflict = idem::OnConflict::raise}, idem::key_from<0>);
+  std::string answer = "before";
+  CHECK(once(1, answer) == 1);
+  CHECK(once.try_call(1, answer).verdict() == idem::Verdict::replayed);
+}

@@ -171,9 +171,8 @@ class GuardState {
   bool make_fingerprint(Digest& fingerprint, const Key& key, const char*& error,
                         const std::remove_reference_t<A>&... arguments) const {
     if (options_.on_conflict != OnConflict::raise) return false;
-    constexpr bool all_in_key = std::is_same_v<KeyChoice, None> && !has<extra::object_choice>;
-    if constexpr (all_in_key && !has<extra::comparison>) {
-      return false;
+    if constexpr (!has<extra::comparison> && !any_compared<A...>(std::index_sequence_for<A...>{})) {
+      return false;  // The key holds all.
     } else {
       Bytes bytes;
       Writer writer(bytes, Form::key);
@@ -231,10 +230,21 @@ class GuardState {
   }
   template <class A, std::size_t I>
   void add_other(Writer& writer, const std::remove_reference_t<A>& argument) const {
-    // With key_by nobody knows what of an argument is in the key, so that all of it is compared.
-    constexpr bool compared = !key_positions<KeyChoice>::chosen || !in_key(I);
-    constexpr bool object = member_function && I == 0;
-    if constexpr (compared && !object && KeyPart<std::remove_cvref_t<A>>) write_part(writer, argument);
+    if constexpr (is_compared<A, I>) write_part(writer, argument);
+  }
+
+  // With key_by nobody knows what of an argument is in the key, so that all of it is compared. What a mutable reference
+  // refers to is often a place for an answer, which says nothing about the call.
+  static constexpr bool by_function = !std::is_same_v<KeyChoice, None> && !key_positions<KeyChoice>::chosen;
+  template <class A>
+  static constexpr bool is_place =
+      Signature<F>::known&& std::is_lvalue_reference_v<A> && !std::is_const_v<std::remove_reference_t<A>>;
+  template <class A, std::size_t I>
+  static constexpr bool is_compared = (by_function || !in_key(I)) && !(member_function && I == 0) &&
+                                      !is_place<A> && KeyPart<std::remove_cvref_t<A>>;
+  template <class... A, std::size_t... I>
+  static constexpr bool any_compared(std::index_sequence<I...>) noexcept {
+    return (is_compared<A, I> || ...);
   }
 
   Options options_;
