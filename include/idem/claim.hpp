@@ -208,7 +208,13 @@ Claim claim(S& store, const Key& key, const ClaimOptions& options = {}) {
     held->run.emplace(held->store, held->key, held->reply.record, held->observers);
   } else {
     // A claim may be kept for long, and must keep nothing of the store's back meanwhile.
-    held->reply.payload = held->reply.payload.detach();
+    IDEM_TRY {
+      held->reply.payload = held->reply.payload.detach();
+    }
+    IDEM_CATCH_UNWIND
+    IDEM_CATCH_ALL {
+      held->reply.payload = Payload(PayloadKind::lost, nullptr, nullptr);
+    }
   }
   return detail::ClaimAccess::claim(std::move(held));
 }

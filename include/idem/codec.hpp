@@ -133,6 +133,14 @@ inline void write_part(Writer& out, const T& value) {
   if constexpr (kind_of<T> == Kind::char_array) {
     std::size_t size = std::extent_v<T>;
     if (value[size - 1] == std::remove_extent_t<T>{}) --size;
+    for (std::size_t i = 0; i < size; ++i) {
+      // A buffer that isn't full: what follows is left over from something else.
+      if (value[i] == std::remove_extent_t<T>{}) {
+        out.refuse(
+            "a character array with a zero inside; hand over a std::string or a std::string_view of what counts");
+        break;
+      }
+    }
     encode_text(out, Tag::string, value, size);
   } else {
     out.write(value);

@@ -218,7 +218,8 @@ constexpr bool says_something(const T& value) {
   if constexpr (requires { std::tuple_size<T>::value; }) {
     return [&]<std::size_t... I>(std::index_sequence<I...>) {
       return (says_something(get<I>(value)) || ...);
-    }(std::make_index_sequence<std::tuple_size_v<T>>{});
+    }
+    (std::make_index_sequence<std::tuple_size_v<T>>{});
   } else if constexpr (requires { value.empty(); }) {
     return !value.empty();
   } else if constexpr (requires { value.has_value(); }) {

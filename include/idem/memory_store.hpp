@@ -61,6 +61,13 @@ class MemoryStore {
                                                  std::move(options.on_event));
   }
 
+  MemoryStore(MemoryStore&&) noexcept = default;
+  MemoryStore& operator=(MemoryStore&&) noexcept = default;
+  ~MemoryStore() {
+    // Another thread of the parent may have been changing lists when the child was made: the child leaves them alone.
+    if (core_ != nullptr && core_->inherited()) static_cast<void>(core_.release());
+  }
+
   StoreTraits traits() const noexcept {
     return {.keeps = keeps, .liveness = Liveness::process, .survives_process = false, .clock = ClockOwner::process};
   }
@@ -336,6 +343,7 @@ class MemoryStore {
     if (core_->inherited()) {
       return "this MemoryStore belongs to the process that made it; make one in the child";
     }
+    if (!core_->usable()) return "the system had no random bytes when this MemoryStore was made";
     return key.valid() ? nullptr : "the key is empty";
   }
 

@@ -2,13 +2,12 @@
 #pragma once
 
 #include <idem/detail/config.hpp>
-#include <idem/detail/type_name.hpp>
 
 #include <cstddef>
 #include <cstdint>
 #include <new>
-#include <string_view>
 #include <type_traits>
+#include <typeinfo>
 #include <utility>
 
 IDEM_BEGIN_NAMESPACE
@@ -28,22 +27,18 @@ struct ObjectType {
   bool trivial;  ///< Its bytes are its value: it may be copied by memcpy and needs no destructor.
   void (*copy)(void* to, const void* from);
   void (*destroy)(void* object) noexcept;
-  std::string_view name;  ///< Empty where the name doesn't say which type it is (anonymous namespaces).
+  const std::type_info* info;  ///< nullptr without run-time type information.
 };
 
 namespace detail {
 
-/// The type's name as the compiler spells it; empty for types whose name another translation unit may use for another
-/// type (anonymous namespaces, local types, lambdas).
+#if IDEM_RTTI
 template <class T>
-constexpr std::string_view object_name() noexcept {
-  constexpr std::string_view signature = pretty_type<T>();
-  constexpr std::string_view name = signature.substr(signature.find("T = "));
-  constexpr bool shared =
-      name.find('(') == std::string_view::npos && name.find("anonymous") == std::string_view::npos &&
-      name.find("lambda") == std::string_view::npos && name.find("unnamed") == std::string_view::npos;
-  return shared ? name : std::string_view{};
-}
+inline constexpr const std::type_info* type_info_of = &typeid(T);
+#else
+template <class T>
+inline constexpr const std::type_info* type_info_of = nullptr;
+#endif
 
 template <class T>
 constexpr ObjectType make_object_type() noexcept {
@@ -52,7 +47,7 @@ constexpr ObjectType make_object_type() noexcept {
           std::is_trivially_copyable_v<T> && std::is_trivially_destructible_v<T>,
           [](void* to, const void* from) { ::new (to) T(*static_cast<const T*>(from)); },
           [](void* object) noexcept { static_cast<T*>(object)->~T(); },
-          object_name<T>()};
+          type_info_of<T>};
 }
 
 }  // namespace detail
@@ -62,7 +57,7 @@ template <class T>
 inline constexpr ObjectType object_type = detail::make_object_type<T>();
 
 inline bool same_type(const ObjectType& a, const ObjectType& b) noexcept {
-  return &a == &b || (!a.name.empty() && a.name == b.name && a.size == b.size && a.alignment == b.alignment);
+  return &a == &b || (a.info != nullptr && b.info != nullptr && *a.info == *b.info);
 }
 
 /// What is to be kept with an outcome: an object for stores that keep objects, bytes for stores that keep bytes. Refers

@@ -74,6 +74,7 @@ struct ClaimRequest {
   Duration lease = forever;             ///< Of stores that prove liveness by leases.
   const Digest* fingerprint = nullptr;  ///< Compared with the record's, and kept in a new record.
   bool take_over = false;               ///< A record in doubt changes hands.
+  std::uint64_t epoch_above = 0;        ///< The epoch of a new acquisition is higher than this, too.
   bool complete_at_once = false;        ///< The new record is completed in the same transition, without payload.
   Duration ttl = forever;               ///< Of such a completed record.
 };
@@ -205,7 +206,8 @@ constexpr Transition claim(const Record* record, const ClaimRequest& request, Ti
     if (!request.take_over) return detail::unchanged(Answer::in_doubt, record);
   }
 
-  const std::uint64_t epoch = next_epoch(record == nullptr ? 0 : record->owner.epoch, floor);
+  const std::uint64_t previous = record == nullptr ? 0 : record->owner.epoch;
+  const std::uint64_t epoch = next_epoch(previous > request.epoch_above ? previous : request.epoch_above, floor);
   if (epoch == 0) return detail::unchanged(Answer::unavailable, record);
 
   return detail::acquire(found == Status::absent ? nullptr : record, request, now, epoch);

@@ -38,7 +38,8 @@ struct Terms {
   Duration lease = forever;
   Duration wait = Duration();  ///< For a running call; zero: not at all.
   const Digest* fingerprint = nullptr;
-  bool take_over = false;  ///< A key in doubt is acquired.
+  bool take_over = false;         ///< A key in doubt is acquired.
+  std::uint64_t epoch_above = 0;  ///< Of a new acquisition.
 };
 
 /// How long a caller has been waiting, over all the keys it goes about.
@@ -100,6 +101,7 @@ class Acquisition {
     request.lease = terms_.lease;
     request.fingerprint = terms_.fingerprint;
     request.take_over = take_over;
+    request.epoch_above = terms_.epoch_above;
     const NoCancellation shield;
     reply_.reset();
     reply_.emplace_from([&] { return store_.claim(key_, request, watch_); });
@@ -111,6 +113,7 @@ class Acquisition {
     waiting_.begun = true;
     waiting_.since = store_.now();
     waiting_.deadline = later(waiting_.since, terms_.wait);
+    const NoCancellation shield;  // another key may be held meanwhile
     tell(observers_, EventKind::waiting, key_, reply().record);
     return true;
   }

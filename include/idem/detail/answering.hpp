@@ -118,10 +118,9 @@ class Answering : OutcomeWriter<State, R> {
     }
     IDEM_CATCH_UNWIND
     IDEM_CATCH_ALL {
-      // The record is good; it's this copy that couldn't be made.
+      // No memory for a message.
       slot().reset();
       verdict(Verdict::unrecorded, Effect::ran);
-      set_message(info(), "idem: this call was made, but copying its stored result threw an exception");
     }
     tell(event_of(outcome().verdict()), key, reply.record, info().message);
   }

@@ -162,8 +162,8 @@ class Execution {
       return;
     }
     const Key* const keys[2] = {&key_, &previous};
-    const Terms terms[2] = {terms_for(compares[0] ? &fingerprints[0] : nullptr),
-                            terms_for(compares[1] ? &fingerprints[1] : nullptr)};
+    Terms terms[2] = {terms_for(compares[0] ? &fingerprints[0] : nullptr),
+                      terms_for(compares[1] ? &fingerprints[1] : nullptr)};
     const Digest digests[2] = {key_.digest(), previous.digest()};
     const int first = before(digests[1], digests[0]) ? 1 : 0;
     const int second = 1 - first;
@@ -172,14 +172,20 @@ class Execution {
     for (;;) {
       // Whoever holds both keys for a moment must not hide from others that the call has been made.
       int finished = -1;
+      std::uint64_t epoch = 0;
       for (int i = 0; i < 2 && finished < 0; ++i) {
         const Reply found = state_.store().find(*keys[i]);
         if (found.answer == Answer::completed || found.answer == Answer::failed) finished = i;
+        if (found.record.owner.epoch > epoch) epoch = found.record.owner.epoch;
       }
+      terms[0].epoch_above = terms[1].epoch_above = epoch;
       LeaseState lease;
       const int start = finished < 0 ? first : finished;
       Way way(state_.store(), *keys[start], terms[start], state_.observers(), &lease, waiting);
-      if (!acquire(way, outcome, waiting, lease, *keys[start], arguments...)) return;
+      if (!acquire(way, outcome, waiting, lease, *keys[start], arguments...)) {
+        if (outcome.verdict() == Verdict::in_doubt) spread_doubt(*keys[1 - start], terms[1 - start]);
+        return;
+      }
       Run<Store> run(state_.store(), *keys[start], way.reply().record, state_.observers());
       const RunningFrame frame(run.record().owner);
       if (start != first) {
@@ -197,7 +203,11 @@ class Execution {
             .run(mine_first ? run : other, mine_first ? &other : &run, lease, arguments...);
         return;
       }
-      run.release();
+      if (step == Step::answered && other_way.reply().answer == Answer::in_doubt) {
+        run.abandon("the call is in doubt under its other key");
+      } else {
+        run.release();
+      }
       if (step == Step::wait) {
         other_way.wait();
         continue;
@@ -205,6 +215,21 @@ class Execution {
       OutcomeAccess::waited(outcome, waiting.waited, options().on_duplicate != OnDuplicate::raise);
       tell(other_way, outcome, lease, *keys[second], arguments...);
       return;
+    }
+  }
+
+  /// A call that is in doubt under one of its keys is so under both, so that nobody who knows only the other one runs
+  /// it.
+  void spread_doubt(const Key& key, const Terms& terms) {
+    Terms at_once = terms;
+    at_once.wait = Duration();
+    at_once.take_over = false;
+    LeaseState lease;
+    Waiting waiting;
+    Way way(state_.store(), key, at_once, state_.observers(), &lease, waiting);
+    if (way.claim() == Step::run) {
+      Run<Store>(state_.store(), key, way.reply().record, state_.observers())
+          .abandon("the call is in doubt under its other key");
     }
   }
 

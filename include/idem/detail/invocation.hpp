@@ -3,6 +3,7 @@
 
 #include <idem/context.hpp>
 #include <idem/detail/acquisition.hpp>
+#include <idem/detail/cancellation.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/detail/guard_state.hpp>
 #include <idem/detail/outcome_writer.hpp>
@@ -29,12 +30,16 @@ class Invocation : OutcomeWriter<State, R> {
   /// call under its other key, which ends the same way. Asks recover_with first where an earlier run is in doubt.
   void run(Run<Store>& run, Run<Store>* twin, LeaseState& lease, A&... arguments) {
     twin_ = twin;
-    const Record record = run.record();
-    const bool in_doubt = record.attempt > 1 || (twin != nullptr && twin->record().attempt > 1);
-    tell(in_doubt ? EventKind::taken_over : EventKind::claimed, run.key(), record);
+    Record record = run.record();
+    if (twin != nullptr && twin->record().attempt > record.attempt) record.attempt = twin->record().attempt;
+    attempt_ = record.attempt;
+    {
+      const NoCancellation shield;  // the function hasn't begun, so that nothing is in doubt yet
+      tell(attempt_ > 1 ? EventKind::taken_over : EventKind::claimed, run.key(), record);
+    }
     Context context = ContextAccess::make(run.key(), record, lease);
     if constexpr (State::template has<extra::recovery>) {
-      if (in_doubt && recovered(run, context, arguments...)) return;
+      if (attempt_ > 1 && recovered(run, context, arguments...)) return;
     }
     call(run, context, arguments...);
   }
@@ -98,7 +103,7 @@ class Invocation : OutcomeWriter<State, R> {
     IDEM_CATCH_ALL {
       slot().reset();
       abandon(run, "recover_with threw an exception");
-      facts(run.record());
+      facts_of(run);
       verdict(Verdict::in_doubt, Effect::unknown);
       set_message(info(), "idem: recover_with threw an exception, so that this call's effect stays unknown");
       tell(EventKind::in_doubt, run.key(), run.record());
@@ -149,9 +154,7 @@ class Invocation : OutcomeWriter<State, R> {
     return recorded;
   }
   /// A run without an effect says nothing about one before it.
-  static Effect released_effect(const Run<Store>& run) noexcept {
-    return run.record().attempt > 1 ? Effect::unknown : Effect::not_run;
-  }
+  Effect released_effect() const noexcept { return attempt_ > 1 ? Effect::unknown : Effect::not_run; }
   Recorded release(Run<Store>& run) {
     if (twin_ != nullptr) twin_->release();
     return run.release();
@@ -162,7 +165,7 @@ class Invocation : OutcomeWriter<State, R> {
   }
 
   void recorded(const Run<Store>& run, Recorded recorded, Verdict good) {
-    facts(run.record());
+    facts_of(run);
     switch (recorded) {
       case Recorded::yes:
         verdict(good, Effect::ran);
@@ -194,7 +197,7 @@ class Invocation : OutcomeWriter<State, R> {
         break;
     }
     if (outcome().verdict() == Verdict::executed)
-      info().effect = failure == Failure::in_doubt ? Effect::unknown : released_effect(run);
+      info().effect = failure == Failure::in_doubt ? Effect::unknown : released_effect();
   }
 
   std::optional<Failure> classified_result() {
@@ -217,7 +220,7 @@ class Invocation : OutcomeWriter<State, R> {
     switch (classified(failure)) {
       case Failure::retryable:
         recorded = release(run);
-        effect = released_effect(run);
+        effect = released_effect();
         break;
       case Failure::permanent:
         effect = Effect::ran;
@@ -227,7 +230,7 @@ class Invocation : OutcomeWriter<State, R> {
         recorded = abandon(run, "the function ended by an exception that doesn't tell its effect");
         break;
     }
-    facts(run.record());
+    facts_of(run);
     verdict(Verdict::failed, effect);
     // Its own exception reaches the caller whatever the store says; what the store said stands beside it.
     if (recorded == Recorded::yes) {
@@ -285,7 +288,14 @@ class Invocation : OutcomeWriter<State, R> {
   void threw(Run<Store>&) noexcept {}
 #endif
 
+  void facts_of(const Run<Store>& run) const noexcept {
+    Record record = run.record();
+    record.attempt = attempt_;
+    facts(record);
+  }
+
   Run<Store>* twin_ = nullptr;
+  std::uint32_t attempt_ = 1;
 };
 
 }  // namespace detail

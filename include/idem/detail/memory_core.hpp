@@ -21,7 +21,8 @@ namespace detail {
 
 class MemoryCore {
  public:
-  static constexpr unsigned shard_bits = 6;
+  // make_room locks them all, which ThreadSanitizer follows up to 64 locks.
+  static constexpr unsigned shard_bits = 5;
   static constexpr std::size_t shard_count = std::size_t{1} << shard_bits;
 
   MemoryCore(std::size_t most, Clock injected, EventHandler handler)
@@ -59,21 +60,11 @@ class MemoryCore {
   }
 
   /// For a claim that found no room: looks through the shards, beginning with its own, until one had something to spare
-  /// or something expired. Takes one lock at a time. False where there is none.
-  bool make_room(std::uint64_t hash) noexcept {
-    const std::uint64_t own = hash >> (64 - shard_bits);
-    for (std::size_t i = 0; i < shard_count; ++i) {
-      MemoryShard& shard = shards[(own + i) % shard_count];
-      RetiredList free;
-      std::lock_guard lock(shard.mutex);
-      shard.sweep_all(clock.now());
-      if (shard.allowance == 0) continue;
-      give_back(shard, shard.allowance);
-      shard.reclaimer.collect(readers, free);
-      return true;
-    }
-    return false;
-  }
+  /// or something expired. False where there is none, at a moment at which all of them were looked at.
+  bool make_room(std::uint64_t hash) noexcept { return find_room(hash) || gather_room(); }
+
+  /// Whether it has random bytes to hash by; without them nothing may be stored.
+  bool usable() const noexcept { return hash_.seeded(); }
 
   const StoreClock clock;
   const EventHandler on_event;
@@ -88,6 +79,31 @@ class MemoryCore {
   MemoryShard shards[shard_count];
 
  private:
+  /// Takes one lock at a time: what moves meanwhile from a shard ahead to one behind is missed.
+  bool find_room(std::uint64_t hash) noexcept {
+    const std::uint64_t own = hash >> (64 - shard_bits);
+    for (std::size_t i = 0; i < shard_count; ++i) {
+      MemoryShard& shard = shards[(own + i) % shard_count];
+      RetiredList free;
+      std::lock_guard lock(shard.mutex);
+      shard.sweep_all(clock.now());
+      if (shard.allowance == 0) continue;
+      give_back(shard, shard.allowance);
+      shard.reclaimer.collect(readers, free);
+      return true;
+    }
+    return false;
+  }
+  /// Takes all locks, in order, so that nothing moves. Nobody who holds one of them waits for another.
+  bool gather_room() noexcept {
+    for (MemoryShard& shard : shards) shard.mutex.lock();
+    for (MemoryShard& shard : shards) {
+      if (shard.allowance != 0) give_back(shard, shard.allowance);
+    }
+    const bool room = unreserved_.load(std::memory_order_relaxed) != 0;
+    for (MemoryShard& shard : shards) shard.mutex.unlock();
+    return room;
+  }
   void give_back(MemoryShard& shard, std::size_t count) noexcept {
     shard.allowance -= count;
     unreserved_.fetch_add(count, std::memory_order_relaxed);

@@ -33,7 +33,9 @@ IDEM_ALWAYS_INLINE std::uint64_t multiply_fold(std::uint64_t a, std::uint64_t b)
 }
 
 /// The part of a hash that finds a slot and is kept in it.
-inline std::uint32_t slot_hash(std::uint64_t hash) noexcept { return static_cast<std::uint32_t>(hash); }
+inline std::uint32_t slot_hash(std::uint64_t hash) noexcept {
+  return static_cast<std::uint32_t>(hash);
+}
 
 /// A hash of a key's canonical bytes under secret random numbers, so that nobody who chooses keys can choose which of
 /// them meet (hash flooding). The numbers are new for each object, and a hash is never told to anybody.
@@ -42,12 +44,12 @@ inline std::uint32_t slot_hash(std::uint64_t hash) noexcept { return static_cast
 /// immutable.
 class KeyedHash {
  public:
-  KeyedHash() noexcept {
-    if (!random_bytes(secret_, sizeof secret_)) {
-      // Without random bytes no owner token can be made either, so that nothing will ever be stored under these.
-      for (std::size_t i = 0; i < 4; ++i) secret_[i] = 0x9e3779b97f4a7c15u * (i + 1);
-    }
+  KeyedHash() noexcept : seeded_(random_bytes(secret_, sizeof secret_)) {
+    if (seeded_) return;
+    for (std::size_t i = 0; i < 4; ++i) secret_[i] = 0x9e3779b97f4a7c15u * (i + 1);
   }
+  /// The system had random bytes for it. Without them its numbers are known to everybody.
+  bool seeded() const noexcept { return seeded_; }
 
   /// REQUIRES: size >= 32.
   std::uint64_t operator()(const std::uint8_t* data, std::size_t size) const noexcept {
@@ -70,6 +72,7 @@ class KeyedHash {
   }
 
   std::uint64_t secret_[4];
+  bool seeded_;
 };
 
 }  // namespace detail

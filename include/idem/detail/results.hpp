@@ -128,6 +128,8 @@ class ResultKeeping {
       S::keeps != Keeps::bytes && (std::is_void_v<R> || std::is_copy_constructible_v<R>);
 
   static constexpr bool check() {
+    static_assert(std::is_void_v<R> || std::is_reference_v<R> || std::is_move_constructible_v<R>,
+                  "idem: a result that can't be moved can't be handed on; return a std::unique_ptr or std::shared_ptr");
     if constexpr (kept && !std::is_void_v<R>) {
       static_assert(!std::is_reference_v<R>,
                     "idem: a reference can't be kept as a result; return a value, or add idem::without_result");
@@ -316,8 +318,20 @@ void describe(Outcome<R>& outcome, const Reply& reply, const Key& key, const Sea
   static constexpr const char* unreadable =
       "idem: this call was made, but its stored result can't be read as the type that is asked for";
   switch (reply.payload.kind()) {
-    case PayloadKind::value:
-      if (Keeping::restore(reply.payload, key, seal, OutcomeAccess::value(outcome))) {
+    case PayloadKind::value: {
+      bool restored = false;
+      IDEM_TRY {
+        restored = Keeping::restore(reply.payload, key, seal, OutcomeAccess::value(outcome));
+      }
+      IDEM_CATCH_UNWIND
+      IDEM_CATCH_ALL {
+        // The record is good; it's this copy that couldn't be made.
+        OutcomeAccess::value(outcome).reset();
+        info = {Verdict::unrecorded, Effect::ran,
+                "idem: this call was made, but copying its stored result threw an exception"};
+        return;
+      }
+      if (restored) {
         info.verdict = Verdict::replayed;
         info.effect = Effect::ran;
       } else if (kept) {
@@ -326,6 +340,7 @@ void describe(Outcome<R>& outcome, const Reply& reply, const Key& key, const Sea
         info = {Verdict::duplicate, Effect::ran, "idem: this call has been made"};
       }
       return;
+    }
     case PayloadKind::failure:
       info = {Verdict::failure_replayed, Effect::ran, "idem: this call failed when it was made"};
 #if IDEM_EXCEPTIONS
