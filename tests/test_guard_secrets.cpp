@@ -357,3 +357,46 @@ TEST_CASE("SEC-04: a seal that throws or refuses costs the result, never the cal
   CHECK(once.try_call(1).verdict() == Verdict::unrecorded);
   CHECK(runs == 1);
 }
+
+TEST_CASE("KEY-13: a doubt outlives the change of a secret, under both keys") {
+  idem::MemoryStore store;
+  int runs = 0;
+  const auto charge = [&runs](int) -> int {
+    ++runs;
+    throw 42;
+  };
+  const auto guard = [&](const auto&... extras) { return idem::idempotent<"doubtful">(charge, store, extras...); };
+  const auto call = [](const auto& once) {
+    return once.try_call(1).verdict();
+  };
+  CHECK(call(guard(idem::keyed_with("old secret 0123"))) == idem::Verdict::failed);
+  CHECK(call(guard(idem::keyed_with("old secret 0123", {.previous = "new secret 0123"}))) == idem::Verdict::in_doubt);
+  CHECK(call(guard(idem::keyed_with("new secret 0123", {.previous = "old secret 0123"}))) == idem::Verdict::in_doubt);
+  CHECK(call(guard(idem::keyed_with("new secret 0123"))) == idem::Verdict::in_doubt);
+  CHECK(runs == 1);
+}
+
+TEST_CASE("KEY-13: attempts and fencing tokens go on while a secret is changed") {
+  idem::MemoryStore store;
+  std::uint64_t token = 0;
+  std::uint32_t attempt = 0;
+  const auto charge = [&](int, idem::Context& run) -> int {
+    CHECK(run.fencing_token() > token);
+    CHECK(run.attempt() == attempt + 1);
+    token = run.fencing_token();
+    attempt = run.attempt();
+    throw std::runtime_error("nothing happened");
+  };
+  const auto guard = [&](idem::Options options, const auto&... extras) {
+    return idem::idempotent<"taken over">(charge, options, store, extras...);
+  };
+  const idem::Options doubt{.on_failure = idem::OnFailure::in_doubt, .on_in_doubt = idem::OnInDoubt::rerun};
+  const auto before = guard(doubt, idem::keyed_with("old secret 0123"));
+  for (int i = 0; i < 3; ++i) CHECK(before.try_call(1).verdict() == idem::Verdict::failed);
+  const auto during = guard({.on_in_doubt = idem::OnInDoubt::rerun},
+                            idem::keyed_with("new secret 0123", {.previous = "old secret 0123"}));
+  const auto outcome = during.try_call(1);
+  CHECK(outcome.verdict() == idem::Verdict::failed);
+  CHECK(outcome.error().effect == idem::Effect::unknown);
+  CHECK(outcome.attempt() == 4);
+}

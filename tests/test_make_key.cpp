@@ -97,3 +97,12 @@ TEST_CASE("a key outlives everything that it was made of") {
 }
 
 }  // namespace make_key
+
+TEST_CASE("KEY-17: a character buffer that isn't full is refused rather than keyed by what is left over in it") {
+  char id[32] = "evt_1";
+  id[20] = 'x';
+  CHECK_THROWS_AS(static_cast<void>(idem::make_key("webhook", id)), idem::SerializationError);
+  CHECK(idem::make_key("webhook", std::string_view(id)) == idem::make_key("webhook", "evt_1"));
+  const char full[5] = {'e', 'v', 't', '_', '1'};
+  CHECK(idem::make_key("webhook", full) == idem::make_key("webhook", "evt_1"));
+}

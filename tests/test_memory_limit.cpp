@@ -6,9 +6,12 @@
 #include <idem/memory_store.hpp>
 #include <idem/testing/manual_clock.hpp>
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 using namespace memory_support;
@@ -83,4 +86,33 @@ TEST_CASE("MEM-09: a full store whose records have all expired takes as many new
     CHECK(claim(store, key_of(-1)).answer == Answer::unavailable);
     clock.advance(1h);
   }
+}
+
+TEST_CASE("MEM-09: a store with room for all never says that it is full, however its room moves about") {
+  constexpr int threads = 4;
+  constexpr int share = 16;
+  MemoryStore store({.max_entries = threads * share});
+  std::atomic<int> refused{0};
+  std::vector<std::thread> workers;
+  for (int t = 0; t < threads; ++t) {
+    workers.emplace_back([&, t] {
+      std::vector<std::pair<idem::Key, idem::Ownership>> held;
+      for (int i = 0; i < 5000; ++i) {
+        // Never more than its share, given back before more is asked for.
+        if (held.size() == share) {
+          store.release(held.front().first, held.front().second);
+          held.erase(held.begin());
+        }
+        const idem::Key key = key_of(t * 1000000 + i);
+        const Reply claimed = claim(store, key);
+        if (claimed.answer == Answer::acquired) {
+          held.emplace_back(key, claimed.record.owner);
+        } else {
+          refused.fetch_add(1);
+        }
+      }
+    });
+  }
+  for (std::thread& worker : workers) worker.join();
+  CHECK(refused.load() == 0);
 }

@@ -306,3 +306,23 @@ TEST_CASE("MEM: what is done to records by hand is told to the observer, without
   CHECK(kinds == std::vector{idem::EventKind::resolved, idem::EventKind::forgotten});
   CHECK(note == "by phone");
 }
+
+// Two types of one name, size and alignment, each local to its function.
+static void put_local(MemoryStore& store) {
+  struct Local {
+    std::uint64_t words[4];
+  };
+  put(store, key_of(1), Local{{1, 2, 3, 4}});
+}
+static bool finds_local(MemoryStore& store) {
+  struct Local {
+    std::uint64_t words[4];
+  };
+  return store.find(key_of(1)).payload.object<Local>() != nullptr;
+}
+
+TEST_CASE("SER-04: a result is handed out as the type that it was kept as, and as no other of the same name") {
+  MemoryStore store;
+  put_local(store);
+  CHECK_FALSE(finds_local(store));
+}

@@ -216,7 +216,7 @@ class Cases {
   void strings() {
     value("string.literal", "literal");
     value("string.literal-empty", "");
-    value("string.literal-nul", "a\0b");
+    value("string.literal-nul", std::string_view("a\0b", 3));
     value("string.view", std::string_view{"literal"});
     value("string.string", std::string{"literal"});
     const char* pointer = "literal";
