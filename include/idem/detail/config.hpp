@@ -49,11 +49,9 @@
 #define IDEM_TRY try
 #define IDEM_CATCH_STD(name) catch (const ::std::exception& name)
 #define IDEM_CATCH_ALL catch (...)
-#define IDEM_RETHROW throw
 #else
 #define IDEM_TRY if constexpr (true)
 #define IDEM_CATCH_ALL else
-#define IDEM_RETHROW static_cast<void>(0)
 #endif
 
 #if defined(_MSC_VER) && !defined(__clang__)
