@@ -152,7 +152,7 @@ struct MemoryEntry : Retirable {
   const ObjectType* type = nullptr;  ///< Of `object`; null where that is bytes, or nothing.
   const void* object = nullptr;      ///< In `room`, or a block of its own.
   std::size_t object_size = 0;
-  std::uint32_t key_size = 0;
+  std::size_t key_size = 0;
   PayloadKind kind = PayloadKind::nothing;
   std::atomic<bool> published{false};
   bool linked = true;
@@ -168,7 +168,7 @@ struct MemoryEntry : Retirable {
     if (memory == nullptr) return nullptr;
     auto* entry = ::new (memory) MemoryEntry(record);
     entry->discard = &MemoryEntry::free;
-    entry->key_size = static_cast<std::uint32_t>(key.size());
+    entry->key_size = key.size();
     std::memcpy(entry->key(), key.data(), key.size());
     return entry;
   }

@@ -3,6 +3,7 @@
 
 #include <idem/detail/acquisition.hpp>
 #include <idem/detail/config.hpp>
+#include <idem/options.hpp>
 #include <idem/outcome.hpp>
 
 #include <exception>
