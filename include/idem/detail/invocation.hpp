@@ -33,7 +33,7 @@ class Invocation : OutcomeWriter<State, R> {
     Record record = run.record();
     if (twin != nullptr && twin->record().attempt > record.attempt) record.attempt = twin->record().attempt;
     attempt_ = record.attempt;
-    {
+    if (!state().observers().empty()) {
       const NoCancellation shield;  // the function hasn't begun, so that nothing is in doubt yet
       tell(attempt_ > 1 ? EventKind::taken_over : EventKind::claimed, run.key(), record);
     }
