@@ -67,8 +67,7 @@
 IDEM_BEGIN_NAMESPACE
 namespace detail {
 
-/// Throws `error`, or ends the program where exceptions are off. `make` builds the exception, so that call sites carry
-/// no code for it.
+/// Throws `error`, or ends the program where exceptions are off.
 template <class Error>
 [[noreturn]] IDEM_COLD void raise(Error&& error) {
 #if IDEM_EXCEPTIONS
