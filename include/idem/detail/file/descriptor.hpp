@@ -145,8 +145,8 @@ inline bool is_ours(int directory, const SystemStatus& status) noexcept {
   return (place.st_mode & (S_IWGRP | S_IWOTH)) == S_IWGRP && status.st_gid == place.st_gid;
 }
 
-/// What `name` in `directory` is now, without opening it; a symbolic link isn't followed. Anything but a regular file of
-/// this user (or of the group with which the directory is shared) is refused. ENOENT where there is no such name.
+/// What `name` in `directory` is now, without opening it; a symbolic link isn't followed. Anything but a regular file
+/// of this user (or of the group with which the directory is shared) is refused. ENOENT where there is no such name.
 inline Problem status_of(int directory, const char* name, FileStatus& out) noexcept {
   SystemStatus status;
   const char* const file = known_file(name);
@@ -157,8 +157,8 @@ inline Problem status_of(int directory, const char* name, FileStatus& out) noexc
   return {};
 }
 
-/// openat(2), with EINTR tried again. The descriptor is never 0, 1 or 2, not for a moment: what others write there while
-/// their standard streams are closed must not reach a file of the store. Sets errno where it returns an empty Fd.
+/// openat(2), with EINTR tried again. The descriptor is never 0, 1 or 2, not for a moment: what others write there
+/// while their standard streams are closed must not reach a file of the store. Sets errno where it returns an empty Fd.
 inline Fd open_at(int directory, const char* name, int flags, mode_t mode = 0) noexcept {
   const NoCancellation shield;
   // Whichever of the three are free are occupied by something that nobody can write to.

@@ -61,8 +61,8 @@ inline Problem adopt_directory(int parent, const char* name, mode_t mode) noexce
   return sync_entries(parent, fd.get());
 }
 
-/// Makes what is missing of `path`, entry by entry as mkdir -p does, each of them on disk before the next, and opens the
-/// last one for walking.
+/// Makes what is missing of `path`, entry by entry as mkdir -p does, each of them on disk before the next, and opens
+/// the last one for walking.
 inline Problem create_path(const char* path, mode_t mode, Fd& out) noexcept {
   Fd at = open_at(AT_FDCWD, *path == '/' ? "/" : ".", walk_flags);
   if (!at) return {"cannot be created: where its path begins cannot be opened", errno};
@@ -132,7 +132,7 @@ inline const char* warning_of_file_system(int fd) noexcept {
   switch (static_cast<std::uint64_t>(status.f_type) & 0xffffffffu) {
     case 0x01021994:
     case 0x858458f6:
-      return "the directory lies on tmpfs, in memory: all records are lost when the machine restarts or it is unmounted";
+      return "the directory lies on tmpfs, in memory: all records are lost when the machine restarts";
     case 0x6969:
       return "the directory lies on NFS: other machines may not see its locks, so that a function may run twice, and "
              "what was synced may be lost with the server";
@@ -142,8 +142,8 @@ inline const char* warning_of_file_system(int fd) noexcept {
       return "the directory lies on CIFS/SMB: other machines may not see its locks, so that a function may run twice, "
              "and what was synced may be lost with the server";
     case 0x01021997:
-      return "the directory lies on 9p: the other side may not see its locks, so that a function may run twice, and what "
-             "was synced may be lost with the host";
+      return "the directory lies on 9p: the other side may not see its locks, so that a function may run twice, and "
+             "what was synced may be lost with the host";
     case 0x65735546:
       return "the directory lies on FUSE or virtiofs: whether locks hold and synced records survive a power failure "
              "depends on the program that serves it";
@@ -183,7 +183,9 @@ inline const char* warning_of_place(int fd, const char* path) noexcept {
     const std::size_t size = std::strlen(folder);
     return std::strncmp(path, folder, size) == 0 && (path[size] == '/' || path[size] == '\0');
   };
-  if (lies_in("/tmp")) return "the directory lies in /tmp: records may be deleted when the machine restarts or they grow old";
+  if (lies_in("/tmp")) {
+    return "the directory lies in /tmp: records may be deleted when the machine restarts or they grow old";
+  }
   if (lies_in("/var/tmp")) return "the directory lies in /var/tmp: records may be deleted when they grow old";
   return nullptr;
 }

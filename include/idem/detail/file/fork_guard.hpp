@@ -18,8 +18,8 @@
 IDEM_BEGIN_NAMESPACE
 namespace detail::file {
 
-// One per descriptor, found by the handler in a child. Nodes are used again and never freed, so that the handler can walk
-// the list whatever the other threads were doing when the process was copied.
+// One per descriptor, found by the handler in a child. Nodes are used again and never freed, so that the handler can
+// walk the list whatever the other threads were doing when the process was copied.
 struct ForkNode {
   std::atomic<int> fd{-1};
   std::atomic<bool> used{true};
@@ -61,11 +61,10 @@ inline ForkNode* take_fork_node() noexcept {
   return node;
 }
 
-/// Owns a descriptor that is closed in every child of fork(3), before fork returns there. Children made by clone(2),
-/// vfork(2) or _Fork(3) keep it until they end or start a program, but get() hides it from those with a memory of their
-/// own. So does a child made at the very moment at which another thread opens or closes it: only that it starts no
-/// program keeps the lock then. A copied lock is still given up by `unlock` in the parent. Not thread-safe, but fork may
-/// happen at any time.
+/// Owns a descriptor that is closed in every child of fork(3), before fork returns there. Children made by clone(2) or
+/// _Fork(3) keep it until they end or start a program, but get() hides it from those with a memory of their own. A child
+/// made at the very moment at which another thread takes or closes the descriptor may keep it too. What such a copy locks
+/// is still given up by `unlock` in the parent. Not thread-safe, but other threads may fork at any time.
 class ForkClosed {
  public:
   ForkClosed() noexcept = default;

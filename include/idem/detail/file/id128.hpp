@@ -71,8 +71,8 @@ inline Id128 read_boot_id() noexcept {
 #endif
 }
 
-/// Names the time since the machine was started: another one after each restart (random(4), boot_id), the same in all of
-/// its containers. Empty where the system doesn't say. Read once, then kept. Keeps errno. Safe from any thread.
+/// Names the time since the machine was started: another one after each restart (random(4), boot_id), the same in all
+/// of its containers. Empty where the system doesn't say. Read once, then kept. Keeps errno. Safe from any thread.
 inline Id128 boot_id() noexcept {
   struct Kept {
     std::atomic<bool> known{false};

@@ -19,8 +19,8 @@
 IDEM_BEGIN_NAMESPACE
 namespace detail::file {
 
-// One per mapped range, read by the signal handler at any moment. Nodes are used again and never freed. `version` is odd
-// while a node is changed; a reader that saw two different versions, or an odd one, saw no range.
+// One per mapped range, read by the signal handler at any moment. Nodes are used again and never freed. `version` is
+// odd while a node is changed; a reader that saw two different versions, or an odd one, saw no range.
 struct MappedRange {
   std::atomic<std::uint32_t> version{0};
   std::atomic<std::uintptr_t> begin{0};
@@ -90,8 +90,8 @@ inline void pass_bus_signal(int signal, siginfo_t* info, void* context) {
     return;
   }
   if (ignored && !by_kernel) return;
-  // What the system does by itself: the access is made again and ends the program now; a signal that somebody sent comes
-  // again once this handler has returned.
+  // What the system does by itself: the access is made again and ends the program now; a signal that somebody sent
+  // comes again once this handler has returned.
   struct ::sigaction action = {};
   action.sa_handler = SIG_DFL;
   ::sigaction(signal, &action, nullptr);
@@ -150,15 +150,15 @@ inline MappedRange* take_mapped_range() noexcept {
 
 /// A part of a file in memory, from its beginning, shared with all who map or write the file.
 ///
-/// Touching a mapped page that the file no longer has, or that can't be read, brings SIGBUS (mmap(2)). A handler for the
-/// whole process, installed with the first mapping, puts a page of zeros in its place and marks the mapping damaged:
-/// readers see zeros from then on, and what they write there reaches nobody. All other bus errors go to the handler that
-/// was there before, or end the program as they always did.
+/// Touching a mapped page that the file no longer has, or that can't be read, brings SIGBUS (mmap(2)). A handler for
+/// the whole process, installed with the first mapping, puts a page of zeros in its place and marks the mapping
+/// damaged: readers see zeros from then on, and what they write there reaches nobody. All other bus errors go to the
+/// handler that was there before, or end the program as they always did.
 ///
-/// Limits: a handler that somebody installs afterwards must call the one it finds, or a bus error ends the program again;
-/// so does one while SIGBUS is blocked in the thread, or where the system has no memory for the page. System calls given
-/// mapped memory don't raise the signal but fail with EFAULT. A library that holds this code must not be unloaded once it
-/// has mapped anything.
+/// Limits: a handler that somebody installs afterwards must call the one it finds, or a bus error ends the program
+/// again; so does one while SIGBUS is blocked in the thread, or where the system has no memory for the page. System
+/// calls given mapped memory don't raise the signal but fail with EFAULT. A library that holds this code must not be
+/// unloaded once it has mapped anything.
 ///
 /// Children of fork inherit the mapping. data, size and damaged may be called from any thread; map and unmap need the
 /// object for themselves.
@@ -180,8 +180,9 @@ class Mapping {
   Mapping& operator=(const Mapping&) = delete;
   ~Mapping() { unmap(); }
 
-  /// Maps the first `size` bytes of `fd`, also those that the file doesn't have yet: they can be read once it has grown.
-  /// What was mapped before is unmapped. The descriptor isn't needed afterwards. Nothing is mapped after a problem.
+  /// Maps the first `size` bytes of `fd`, also those that the file doesn't have yet: they can be read once it has
+  /// grown. What was mapped before is unmapped. The descriptor isn't needed afterwards. Nothing is mapped after a
+  /// problem.
   [[nodiscard]] Problem map(int fd, std::uint64_t size, bool writable) noexcept {
     unmap();
     if (const Problem problem = install_bus_handler()) return problem;
@@ -190,7 +191,8 @@ class Mapping {
     if (size > (std::numeric_limits<std::size_t>::max)() / 2) return {"cannot be mapped: too long for memory", EFBIG};
     MappedRange* const range = take_mapped_range();
     if (range == nullptr) return {"cannot be mapped", ENOMEM};
-    const std::size_t length = static_cast<std::size_t>(size);
+    const std::uint64_t whole = size;
+    const std::size_t length = static_cast<std::size_t>(whole);
     void* const memory = call_mmap(nullptr, length, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd);
     if (memory == MAP_FAILED) {
       const int error = errno;

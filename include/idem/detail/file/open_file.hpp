@@ -43,9 +43,9 @@ inline const char* judge_file(int directory, const SystemStatus& status, bool gr
 /// Opens `name` in `directory` for reading and writing, for this process and not for programs that it starts, and sets
 /// `out`. Never follows a symbolic link, never waits (as for a FIFO), never yields a descriptor below 3. All checks are
 /// made on what was opened: a regular file of this user (or, with `group`, of the directory's group), with at most
-/// `max_links` names, not writable by anybody else. Files made here have mode 0600, with `group` 0660, whatever the umask;
-/// `created`, where given, says whether this call made it. Making a file doesn't sync the directory. ENOENT where there
-/// is none and none was to be made, EEXIST where `exclusive` finds one. Safe from any thread.
+/// `max_links` names, not writable by anybody else. Files made here have mode 0600, with `group` 0660, whatever the
+/// umask; `created`, where given, says whether this call made it. Making a file doesn't sync the directory. ENOENT
+/// where there is none and none was to be made, EEXIST where `exclusive` finds one. Safe from any thread.
 inline Problem open_file(int directory, const char* name, Creation creation, bool group, Fd& out,
                          bool* created = nullptr, unsigned max_links = 1) noexcept {
   const NoCancellation shield;

@@ -13,7 +13,7 @@ namespace detail::file {
 
 /// Why something in the store's directory could not be done; empty where it was done.
 struct Problem {
-  const char* what = nullptr;  // a literal that follows the path of a file: "cannot be opened", or a refusal with advice
+  const char* what = nullptr;  // a literal that goes on after the path of a file: "cannot be opened"
   int error = 0;               // errno; 0 where idem itself refuses
   const char* file = nullptr;  // a literal: which file of the directory, where that is known
 

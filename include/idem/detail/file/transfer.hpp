@@ -29,8 +29,8 @@ inline Problem check_file_size(std::uint64_t end) noexcept {
   return {};
 }
 
-/// Writes all of `size` bytes at `offset` (pwrite(2)), going on after short writes and signals. After a problem any part
-/// of them may be there. Past RLIMIT_FSIZE: EFBIG, nothing written, no signal.
+/// Writes all of `size` bytes at `offset` (pwrite(2)), going on after short writes and signals. After a problem any
+/// part of them may be there. Past RLIMIT_FSIZE: EFBIG, nothing written, no signal.
 inline Problem write_all(int fd, const void* data, std::size_t size, std::uint64_t offset) noexcept {
   if (offset > (std::numeric_limits<std::uint64_t>::max)() - size) return {"cannot grow so far", EFBIG};
   if (const Problem problem = check_file_size(offset + size)) return problem;
@@ -110,8 +110,8 @@ inline bool call_allocate(int fd, std::uint64_t from, std::uint64_t size) noexce
 /// Makes room on the disk for [from, to) and lets the file reach to `to`, so that writing there later can't fail for
 /// want of space. What lay past the end of the file is zero afterwards; what lay before it stays as it is. With
 /// `initialise` the new part is also written, so that a later fdatasync has no extents to convert. Where the system
-/// can't allocate, zeros are written instead. Nothing is synced. Past RLIMIT_FSIZE: EFBIG, no signal. After a problem the
-/// file may have grown by any part of it.
+/// can't allocate, zeros are written instead. Nothing is synced. Past RLIMIT_FSIZE: EFBIG, no signal. After a problem
+/// the file may have grown by any part of it.
 inline Problem allocate(int fd, std::uint64_t from, std::uint64_t to, bool initialise) noexcept {
   if (from >= to) return {};
   if (const Problem problem = check_file_size(to)) return problem;
@@ -125,8 +125,8 @@ inline Problem allocate(int fd, std::uint64_t from, std::uint64_t to, bool initi
   return write_zeros(fd, fresh, to);
 }
 
-/// fdatasync(2): what was written to `fd` is on disk afterwards, with as much of the inode as is needed to read it. After
-/// a failure the system may have dropped what it couldn't write: a second call that succeeds proves nothing.
+/// fdatasync(2): what was written to `fd` is on disk afterwards, with as much of the inode as is needed to read it.
+/// After a failure the system may have dropped what it couldn't write: a second call that succeeds proves nothing.
 inline Problem sync_data(int fd) noexcept {
   const NoCancellation shield;
   int result = 0;
