@@ -82,7 +82,8 @@ inline Problem create_path(const char* path, mode_t mode, Fd& out) noexcept {
     for (int round = 0; !next; ++round) {
       next = open_at(at.get(), name, walk_flags);
       if (next) break;
-      if (errno != ENOENT || round == 10) return {"cannot be created", errno};
+      if (errno != ENOENT) return {"cannot be created", errno};
+      if (round == 10) return {"cannot be created: a symbolic link in its path leads nowhere", ENOENT};
       if (!made_before) {
         // Who made the directory above may have died before it was on disk.
         const Fd above = open_at(at.get(), "..", list_flags);
@@ -118,18 +119,10 @@ inline Problem judge_directory(int fd, const SystemStatus& status, bool group) n
   return {};
 }
 
-/// A sentence on the kind of file system of `fd`, or null where there is nothing to say. The numbers are those of
-/// statfs(2) and the kernel's include/uapi/linux/magic.h; virtiofs has that of FUSE.
-inline const char* warning_of_file_system(int fd) noexcept {
-#if defined(__linux__)
-#if defined(__GLIBC__) && defined(_LARGEFILE64_SOURCE)
-  struct ::statfs64 status;
-  if (::fstatfs64(fd, &status) != 0) return nullptr;
-#else
-  struct ::statfs status;
-  if (::fstatfs(fd, &status) != 0) return nullptr;
-#endif
-  switch (static_cast<std::uint64_t>(status.f_type) & 0xffffffffu) {
+/// A sentence on a kind of file system, or null where there is nothing to say. The numbers are those of statfs(2) and of
+/// the kernel's include/uapi/linux/magic.h; virtiofs has that of FUSE.
+inline const char* warning_of_kind(std::uint64_t kind) noexcept {
+  switch (kind & 0xffffffffu) {
     case 0x01021994:
     case 0x858458f6:
       return "the directory lies on tmpfs, in memory: all records are lost when the machine restarts";
@@ -153,11 +146,25 @@ inline const char* warning_of_file_system(int fd) noexcept {
     case 0x00c36400:
     case 0x0bd00bd0:
     case 0x5346414f:
+    case 0x6b414653:
       return "the directory lies on a file system of several machines (Ceph, Lustre or AFS): whether its locks hold "
              "between them depends on how it is mounted, and a function may run twice";
     default:
       return nullptr;
   }
+}
+
+/// The same for the file system of `fd`.
+inline const char* warning_of_file_system(int fd) noexcept {
+#if defined(__linux__)
+#if defined(__GLIBC__) && defined(_LARGEFILE64_SOURCE)
+  struct ::statfs64 status;
+  if (::fstatfs64(fd, &status) != 0) return nullptr;
+#else
+  struct ::statfs status;
+  if (::fstatfs(fd, &status) != 0) return nullptr;
+#endif
+  return warning_of_kind(static_cast<std::uint64_t>(status.f_type));
 #else
   static_cast<void>(fd);
   return nullptr;

@@ -62,9 +62,9 @@ inline ForkNode* take_fork_node() noexcept {
 }
 
 /// Owns a descriptor that is closed in every child of fork(3), before fork returns there. Children made by clone(2) or
-/// _Fork(3) keep it until they end or start a program, but get() hides it from those with a memory of their own. A child
-/// made at the very moment at which another thread takes or closes the descriptor may keep it too. What such a copy locks
-/// is still given up by `unlock` in the parent. Not thread-safe, but other threads may fork at any time.
+/// _Fork(3) keep it until they end or start a program, but get() hides it from those with a memory of their own. A
+/// child made at the very moment at which another thread takes or closes the descriptor may keep it too. What such a
+/// copy locks is still given up by `unlock` in the parent. Not thread-safe, but other threads may fork at any time.
 class ForkClosed {
  public:
   ForkClosed() noexcept = default;

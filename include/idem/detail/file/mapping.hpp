@@ -54,7 +54,7 @@ struct BusState {
   std::atomic<MappedRange*> first{nullptr};
   std::atomic<std::size_t> page{0};  // bytes
   std::atomic<bool> installed{false};
-  std::atomic<std::uintptr_t> previous{0};    // handler that was there before
+  std::atomic<std::uintptr_t> previous{0};     // handler that was there before
   std::atomic<bool> previous_has_info{false};  // it takes three arguments
 };
 

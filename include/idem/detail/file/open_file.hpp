@@ -82,6 +82,13 @@ inline Problem open_file(int directory, const char* name, Creation creation, boo
     }
     if (made) status.st_mode = (status.st_mode & ~07777u) | mode;
     if (const char* const reason = judge_file(directory, status, group, max_links)) return {reason, 0, file};
+    // A name that somebody took away between open and fstat isn't among the links: what counts is that the file, while
+    // it has no more of them, is still the one of this name.
+    SystemStatus named;
+    if (call_fstatat(directory, name, named) != 0 || named.st_ino != status.st_ino || named.st_dev != status.st_dev ||
+        named.st_nlink > max_links) {
+      continue;
+    }
     out = static_cast<Fd&&>(fd);
     if (created != nullptr) *created = made;
     return {};
