@@ -102,6 +102,10 @@ struct StoreStats {
   std::size_t completed = 0;
   std::size_t failed = 0;
   std::optional<TimePoint> oldest_in_doubt = {};  ///< When the oldest of them was first claimed.
+  std::uint64_t bytes = 0;                        ///< On disk or on the server, where the store knows.
+  std::size_t processes = 0;                      ///< Attached to the store, this one included; zero if unknown.
+  bool poisoned = false;                          ///< Whether what was written is on disk isn't known (FileStore).
+  bool damaged = false;                           ///< Records that had been on disk are missing (FileStore).
 };
 
 /// A store promises, for every operation, from any number of threads:

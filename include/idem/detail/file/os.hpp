@@ -4,7 +4,7 @@
 #include <idem/detail/config.hpp>
 #include <idem/detail/file/descriptor.hpp>
 #include <idem/detail/file/directory.hpp>
-#include <idem/detail/file/id128.hpp>
+#include <idem/detail/file/boot_id.hpp>
 #include <idem/detail/file/open_file.hpp>
 #include <idem/detail/file/problem.hpp>
 #include <idem/detail/file/transfer.hpp>

@@ -192,9 +192,8 @@ struct OwnerSweep {
   std::size_t removed = 0;  ///< Files of the dead, which are gone now.
 };
 
-/// Unlinks the owner files of the dead. They do no harm, but each owner that was killed leaves one. Stops at the first
-/// that can't be judged; whatever else is in the directory stays.
-/// REQUIRES: the store's lock is held.
+/// Unlinks the owner files of the dead. They do no harm, but each owner that was killed leaves one. What can't be
+/// judged and whatever else is in the directory stays. REQUIRES: the store's lock is held.
 inline Problem sweep_owners(int directory, OwnerSweep& out) noexcept {
   const NoCancellation shield;
   out = {};
@@ -203,21 +202,13 @@ inline Problem sweep_owners(int directory, OwnerSweep& out) noexcept {
   while (const char* const name = entries.next()) {
     Id128 id;
     if (!owner_impl::parse(name, id)) continue;
-    Problem problem;
-    switch (probe_owner(directory, id, problem)) {
-      case Alive::yes:
-        ++out.alive;
-        break;
-      case Alive::no:
-        if (::unlinkat(directory, name, 0) == 0) {
-          ++out.removed;
-        } else if (errno != ENOENT) {
-          return {"of a process that ended cannot be removed", errno, known_file(name)};
-        }
-        break;
-      case Alive::unknown:
-        ++out.alive;
-        return problem;
+    Problem ignored;
+    if (probe_owner(directory, id, ignored) != Alive::no) {
+      ++out.alive;
+    } else if (::unlinkat(directory, name, 0) == 0) {
+      ++out.removed;
+    } else if (errno != ENOENT) {
+      return {"of a process that ended cannot be removed", errno, known_file(name)};
     }
   }
   if (errno != 0) return {"cannot be read", errno};

@@ -1,9 +1,10 @@
-// 16 bytes that name something for ever, and the name of the run of the machine.
+// The name of this boot of the machine.
 #pragma once
 
 #include <idem/detail/cancellation.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/detail/file/descriptor.hpp>
+#include <idem/detail/file/id.hpp>
 
 #include <atomic>
 #include <cerrno>
@@ -16,16 +17,6 @@
 
 IDEM_BEGIN_NAMESPACE
 namespace detail::file {
-
-/// A random name: of a store, a journal, an owner. All zero is no name.
-struct Id128 {
-  std::uint8_t bytes[16] = {};
-
-  friend bool operator==(const Id128& a, const Id128& b) noexcept {
-    return std::memcmp(a.bytes, b.bytes, sizeof a.bytes) == 0;
-  }
-  bool empty() const noexcept { return *this == Id128{}; }
-};
 
 /// Reads 32 hexadecimal digits, dashes between them ignored; empty where `text` is anything else.
 inline Id128 parse_id(const char* text, std::size_t size) noexcept {

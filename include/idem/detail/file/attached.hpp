@@ -1,0 +1,164 @@
+// What one process has of a store: its core, what it still owes, and who of it waits.
+#pragma once
+
+#include <idem/detail/config.hpp>
+#include <idem/detail/file/core.hpp>
+#include <idem/detail/file/id.hpp>
+#include <idem/detail/file/owner_file.hpp>
+#include <idem/detail/sha256.hpp>
+#include <idem/protocol.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+IDEM_BEGIN_NAMESPACE
+namespace detail::file {
+
+/// A release or abandon that couldn't be written, or isn't known to be on disk.
+struct Owed {
+  Digest key;
+  Ownership owner;
+  bool release = false;  // else abandon
+};
+
+/// Thread safety: any thread.
+class OwedList {
+ public:
+  bool any() const noexcept { return count_.load(std::memory_order_acquire) != 0; }
+
+  /// Where there is no memory for it nothing is noted: the key then stays running until this process ends.
+  void add(const Owed& owed) {
+    IDEM_TRY {
+      const std::lock_guard guard(mutex_);
+      for (Owed& known : list_) {
+        if (!(known.owner == owed.owner && known.key == owed.key)) continue;
+        // What was said last counts: a run that is abandoned after its release failed may have had an effect.
+        known.release = owed.release;
+        return;
+      }
+      list_.push_back(owed);
+      count_.store(list_.size(), std::memory_order_release);
+    }
+    IDEM_CATCH_UNWIND
+    IDEM_CATCH_ALL {}
+  }
+
+  bool holds(const Digest& key) const noexcept {
+    if (!any()) return false;
+    const std::lock_guard guard(mutex_);
+    for (const Owed& owed : list_) {
+      if (owed.key == key) return true;
+    }
+    return false;
+  }
+
+  /// Forgets what `pay` says true to.
+  template <class Pay>
+  void pay(Pay pay) {
+    if (!any()) return;
+    const std::lock_guard guard(mutex_);
+    for (std::size_t at = 0; at < list_.size();) {
+      if (pay(list_[at])) {
+        list_[at] = list_.back();
+        list_.pop_back();
+      } else {
+        ++at;
+      }
+    }
+    count_.store(list_.size(), std::memory_order_release);
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<Owed> list_;
+  std::atomic<std::size_t> count_{0};
+};
+
+/// Who waits in this process. One of them at a time watches the others' owners, so that a thousand waiters cost as much
+/// as one. Thread safety: any thread.
+class Waiters {
+ public:
+  struct Waiter {
+    Digest key;
+    Id128 owner;
+    Waiter* next = nullptr;
+  };
+
+  /// `waiter` stays where it is until `leave`.
+  void enter(Waiter& waiter) noexcept {
+    const std::lock_guard guard(mutex_);
+    waiter.next = first_;
+    first_ = &waiter;
+  }
+
+  void leave(Waiter& waiter, SharedPage& page) noexcept {
+    const std::lock_guard guard(mutex_);
+    Waiter** at = &first_;
+    while (*at != &waiter) at = &(*at)->next;
+    *at = waiter.next;
+    if (watcher_ != &waiter) return;
+    watcher_ = nullptr;
+    // Somebody else has to watch from now on; whoever wakes up without reason looks around and goes on sleeping.
+    if (first_ != nullptr) page.wake(first_->key);
+  }
+
+  /// Whose record a waiter waits for, as far as it knows.
+  void owned_by(Waiter& waiter, const Id128& owner) noexcept {
+    const std::lock_guard guard(mutex_);
+    waiter.owner = owner;
+  }
+
+  /// Whether this one watches the owners of all. It then calls `watch` every few milliseconds.
+  bool watches(const Waiter& waiter) noexcept {
+    const std::lock_guard guard(mutex_);
+    if (watcher_ == nullptr) watcher_ = &waiter;
+    return watcher_ == &waiter;
+  }
+
+  /// Wakes those whose owner is gone.
+  void watch(int directory, SharedPage& page) noexcept {
+    const std::lock_guard guard(mutex_);
+    Id128 known = {};
+    Alive alive = Alive::unknown;
+    for (const Waiter* waiter = first_; waiter != nullptr; waiter = waiter->next) {
+      // Most wait for the same owner.
+      if (known.empty() || !(waiter->owner == known)) {
+        Problem ignored;
+        known = waiter->owner;
+        alive = probe_owner(directory, known, ignored);
+      }
+      if (alive == Alive::no) page.wake(waiter->key);
+    }
+  }
+
+ private:
+  std::mutex mutex_;
+  Waiter* first_ = nullptr;
+  const Waiter* watcher_ = nullptr;
+};
+
+/// A child process gets one of its own; its parent's stays where it is, since other threads of the parent may have been
+/// holding its locks.
+struct Attached {
+  explicit Attached(const FileSettings& settings, Attached* of_parent) : core(settings), parent(of_parent) {}
+
+  FileCore core;
+  OwedList owed;
+  Waiters waiters;
+  Attached* const parent;
+
+  /// Whether the owner is a forebear of this process: a claim of its is a dead handle here.
+  bool inherited(const Id128& owner) const noexcept {
+    for (const Attached* at = parent; at != nullptr; at = at->parent) {
+      if (at->core.owner.id() == owner) return true;
+    }
+    return false;
+  }
+};
+
+}  // namespace detail::file
+IDEM_END_NAMESPACE

@@ -1,0 +1,332 @@
+// How a FileCore opens its directory, gets in, appends and syncs.
+#pragma once
+
+#include <idem/detail/config.hpp>
+#include <idem/detail/file/core_declaration.hpp>
+#include <idem/detail/file/fork_guard.hpp>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <utility>
+
+#include <stdio.h>   // renameat
+#include <unistd.h>  // unlinkat
+
+IDEM_BEGIN_NAMESPACE
+namespace detail::file {
+
+inline constexpr const char* poisoned_name = "poisoned";
+inline constexpr const char* compacting_name = "compacting";
+
+inline Problem FileCore::enter_with_turn() {
+  if (!opened.load(std::memory_order_acquire)) {
+    if (Problem problem = open_files()) return problem;
+    opened.store(true, std::memory_order_release);
+  }
+  // Each round but the last finds that somebody replaced the journal, which takes them longer than reading it takes us.
+  for (int round = 0; round < 64; ++round) {
+    if (Problem problem = lock.acquire(page, settings.lock_timeout)) return problem;
+    bool current = false;
+    Problem problem = check_journal(current);
+    if (!problem && current) problem = catch_up();
+    if (!problem && current) return {};
+    lock.release(page);
+    if (problem) return problem;
+    // Without the lock: reading a million records takes a while.
+    if (Problem failed = load_journal()) return failed;
+  }
+  return {"the journal was replaced again and again"};
+}
+
+inline Problem FileCore::open_files() {
+  const char* warning = nullptr;
+  if (Problem problem = open_directory(settings.path, settings.group, directory, warning)) return problem;
+  if (warning != nullptr) {
+    if (settings.refuse_unsafe) return {warning};
+    warning_.store(warning, std::memory_order_release);
+  }
+  if (Problem problem = lock.open(directory.get(), settings.group)) return problem;
+  if (Problem problem = page.open(directory.get(), settings.group)) return problem;
+  if (Problem problem = lock.acquire(page, settings.lock_timeout)) return problem;
+  const Problem problem = prepare();
+  lock.release(page);
+  return problem;
+}
+
+/// What is done once, with the lock held.
+inline Problem FileCore::prepare() {
+  FileStatus found;
+  const Problem missing = status_of(directory.get(), journal_name, found);
+  if (missing) {
+    if (missing.error != ENOENT) return missing;
+    if (page.sequence() != 0) {
+      return {"the journal is gone, though there was one; restore it, or remove `page` too to begin with no records"};
+    }
+    if (Problem problem = create_journal()) return problem;
+  } else if (Problem problem = settle_old_journal()) {
+    return problem;
+  }
+  OwnerSweep swept;
+  if (Problem problem = sweep_owners(directory.get(), swept)) return problem;
+  if (owner.held()) return {};
+  return owner.create(directory.get(), settings.group);
+}
+
+inline Problem FileCore::create_journal() {
+  ::unlinkat(directory.get(), next_journal_name, 0);  // of a process that died while doing this
+  JournalHeader header;
+  header.store = new_id();
+  header.journal = new_id();
+  header.generation = 1;
+  header.snapshot_end = journal_header_size;
+  header.created_at = static_cast<std::uint64_t>(std::int64_t{record_time().time_since_epoch().count()});
+  if (header.store.empty() || header.journal.empty()) return {"the system has no random bytes"};
+  JournalFile file;
+  if (Problem problem = begin_journal(directory.get(), settings.group, header, file)) return problem;
+  if (Problem problem = allocate(file.fd.get(), journal_header_size, std::uint64_t{1} << 20, settings.power)) {
+    ::unlinkat(directory.get(), next_journal_name, 0);
+    return problem;
+  }
+  if (Problem problem = sync_data(file.fd.get())) return problem;
+  if (::renameat(directory.get(), next_journal_name, directory.get(), journal_name) != 0) {
+    return {"cannot give the journal its name", errno};
+  }
+  return sync_directory(directory.get());
+}
+
+inline Problem FileCore::settle_old_journal() {
+  FileStatus old;
+  if (const Problem problem = status_of(directory.get(), old_journal_name, old)) {
+    return problem.error == ENOENT ? Problem{} : problem;
+  }
+  // The compactor holds this lock until the old journal is gone.
+  Fd compacting;
+  if (Problem problem = open_file(directory.get(), compacting_name, Creation::if_missing, settings.group, compacting)) {
+    return problem;
+  }
+  Problem problem;
+  switch (try_lock(compacting.get(), true, problem)) {
+    case Locked::held:
+      return {};
+    case Locked::failed:
+      return problem;
+    case Locked::obtained:
+      break;
+  }
+  JournalFile file;
+  std::uint64_t size = 0;
+  bool whole = false;
+  const Problem unreadable = open_journal(directory.get(), journal_name, settings.group, 2, file, size);
+  if (!unreadable && file.identity.inode != old.inode) {
+    // It counts once everything up to its seal is there: all that the old one had.
+    std::uint64_t offset = journal_header_size;
+    std::uint64_t last = 0;
+    for (Frame frame; read_frame(file.data(), size, offset, last, file.seal, frame) == Read::frame;) {
+      whole = frame.type == FrameType::seal;
+      if (whole) break;
+      offset += frame.size;
+      last = frame.sequence;
+    }
+    if (whole) {
+      if (Problem failed = sync_data(file.fd.get())) return failed;
+    } else if (::renameat(directory.get(), old_journal_name, directory.get(), journal_name) != 0) {
+      return {"cannot go back to the journal from before a compaction that was cut off", errno};
+    }
+  } else if (unreadable) {
+    return unreadable;
+  }
+  if (Problem failed = sync_directory(directory.get())) return failed;
+  if ((whole || file.identity.inode == old.inode) && ::unlinkat(directory.get(), old_journal_name, 0) != 0) {
+    return {"cannot remove the journal from before a compaction", errno};
+  }
+  return {};
+}
+
+/// Makes sure that the page belongs to this journal. REQUIRES: the store lock held, a journal loaded.
+inline Problem FileCore::prepare_page() {
+  const JournalHeader& header = journal->header;
+  if (!page.describes(header.store)) {
+    page.rebuild(header.store);
+    FileStatus marker;
+    const Problem absent = status_of(directory.get(), poisoned_name, marker);
+    if (!absent) page.poison(true);
+  }
+  if (page.durable_end(header.generation) == 0) {
+    page.start_generation(header.generation, header.snapshot_end, false);
+  }
+  return {};
+}
+
+/// Whether the journal that is loaded still is the directory's. REQUIRES: the store lock held.
+inline Problem FileCore::check_journal(bool& current) {
+  FileStatus now;
+  if (const Problem problem = status_of(directory.get(), journal_name, now)) {
+    if (problem.error != ENOENT) return problem;
+    return {"the journal is gone; restore it, or make the store anew in an empty directory"};
+  }
+  current = journal != nullptr && now.inode == journal->identity.inode && now.device == journal->identity.device;
+  if (!current) return {};
+  if (now.size < state.allocated) return {"the journal was cut by somebody else; restore it from a backup"};
+  state.allocated = now.size;
+  if (now.size > journal->map.size() || journal->map.damaged()) {
+    if (Problem problem = remap()) return problem;
+  }
+  return prepare_page();
+}
+
+inline Problem FileCore::load_journal() {
+  auto file = std::make_shared<JournalFile>();
+  auto fresh = std::make_unique<FileIndex>();
+  JournalState next;
+  if (Problem problem = open_journal(directory.get(), journal_name, settings.group, 2, *file, next.allocated)) {
+    return problem;
+  }
+  Read stop = Read::nothing;
+  if (Problem problem = read_frames(*fresh, next, *file, stop)) return problem;
+  // Until the lock is held again nobody may take this index for current.
+  indexed.store(0, std::memory_order_release);
+  replace_journal(std::move(file), fresh.get());
+  readable_end.store(next.end, std::memory_order_release);
+  state = next;
+  return {};
+}
+
+/// A longer mapping of the same file, or one without pages of zeros that stand in for what couldn't be read.
+inline Problem FileCore::remap() {
+  Mapping fresh;
+  if (Problem problem = map_journal(fresh, journal->fd.get(), state.allocated)) return problem;
+  for (IndexTable& table : index.tables) table.mutex.lock();
+  std::swap(journal->map, fresh);
+  for (IndexTable& table : index.tables) table.mutex.unlock();
+  return {};
+}
+
+inline Problem FileCore::catch_up() {
+  for (;;) {
+    Read stop = Read::nothing;
+    if (Problem problem = read_frames(index, state, *journal, stop)) return problem;
+    // A process that died left at most the beginning of its frame where the next one goes. After a crash of the machine
+    // anything may stand anywhere, so that the first look goes up to the end.
+    if (stop == Read::nothing && state.tail_checked) break;
+    const std::uint64_t page_end = page.durable_end(journal->header.generation);
+    const std::uint64_t known = page_end > journal->header.snapshot_end ? page_end : journal->header.snapshot_end;
+    const Tail tail =
+        judge_tail(journal->data(), state.allocated, state.end, state.last_sequence, known, journal->seal);
+    if (tail.damaged) {
+      ++state.damages;
+      const bool goes_on = tail.resume < state.allocated;
+      const std::uint64_t behind = tail.garbage_end > known ? tail.garbage_end : known;
+      const std::uint64_t resume = goes_on ? tail.resume : (behind + 7) / 8 * 8;
+      state.damage = {state.end, resume};
+      state.end = resume;
+      // Lost frames may have had these numbers.
+      if (!goes_on && page.sequence() > state.last_sequence) state.last_sequence = page.sequence();
+      if (goes_on) continue;
+    } else if (!tail.zero) {
+      if (Problem problem = zero(state.end, tail.garbage_end)) return problem;
+    }
+    state.tail_checked = true;
+    break;
+  }
+  publish();
+  return {};
+}
+
+inline Problem FileCore::zero(std::uint64_t from, std::uint64_t to) const noexcept {
+  static constexpr std::uint8_t zeros[4096] = {};
+  while (from < to) {
+    const std::uint64_t left = to - from;
+    const std::size_t piece = left < sizeof zeros ? static_cast<std::size_t>(left) : sizeof zeros;
+    if (Problem problem = write_all(journal->fd.get(), zeros, piece, from)) return problem;
+    from += piece;
+  }
+  return {};
+}
+
+inline Problem FileCore::grow(std::uint64_t needed) {
+  constexpr std::uint64_t least = std::uint64_t{1} << 20;
+  constexpr std::uint64_t most = std::uint64_t{1} << 23;
+  std::uint64_t more = state.allocated / 4;
+  if (more < least) more = least;
+  if (more > most) more = most;
+  const auto whole_pages = [](std::uint64_t size) { return (size + 4095) / 4096 * 4096; };
+  std::uint64_t size = whole_pages(needed + more);
+  Problem problem = allocate(journal->fd.get(), state.allocated, size, settings.power);
+  if (problem) {
+    size = whole_pages(needed);
+    if (Problem still = allocate(journal->fd.get(), state.allocated, size, settings.power)) return still;
+  }
+  state.allocated = size;
+  return size > journal->map.size() ? remap() : Problem{};
+}
+
+inline Problem FileCore::append(FrameType type, std::uint64_t sequence, const Id128& owner_id,
+                                const std::uint8_t* digest, bool claim) {
+  const std::uint64_t offset = state.end;
+  Frame head;
+  head.type = type;
+  head.sequence = sequence;
+  head.durable_end = page.durable_end(journal->header.generation);
+  head.time = std::int64_t{record_time().time_since_epoch().count()};
+  head.owner = owner_id;
+  finish_frame(buffer, 0, journal->seal, offset, head);
+  head.content_size = load_le32(buffer.data() + frame_impl::at_content_size);
+  const std::uint64_t size = frame_size(head.content_size);
+  head.size = static_cast<std::uint32_t>(size);
+  head.content = buffer.data() + frame_head_size;
+
+  // Whatever can fail comes before the write.
+  {
+    IndexTable& table = index.table_of(digest);
+    const std::lock_guard guard(table.mutex);
+    if (!table.reserve()) return {"there is no memory for the index"};
+  }
+  const std::uint64_t reserved = claim ? (std::uint64_t{state.running} + 1) * outcome_room : 0;
+  if (offset + head.size + reserved > state.allocated) {
+    if (Problem problem = grow(offset + head.size + reserved)) return problem;
+  }
+  if (Problem problem = write_all(journal->fd.get(), buffer.data(), buffer.size(), offset)) {
+    // What stands there now would be read by the next one, whole or not.
+    static_cast<void>(zero(offset, offset + head.size));
+    return problem;
+  }
+  static_cast<void>(apply_frame(index, state, journal->data(), offset, head));
+  publish();
+  return {};
+}
+
+inline void FileCore::poison() noexcept {
+  page.poison(true);
+  Fd marker;  // the page is a hint: it may be rebuilt before somebody has looked after the disk
+  static_cast<void>(open_file(directory.get(), poisoned_name, Creation::if_missing, settings.group, marker));
+}
+
+inline Problem FileCore::cure() {
+  if (::unlinkat(directory.get(), poisoned_name, 0) != 0 && errno != ENOENT) {
+    return {"cannot remove the mark of a failed fdatasync", errno};
+  }
+  page.poison(false);
+  return {};
+}
+
+inline Problem FileCore::sync_now(const Appended& target) {
+  const std::uint64_t generation_of_journal = target.journal->header.generation;
+  Problem problem = sync_data(target.journal->fd.get());
+  // A journal that came by a rename is only there after a crash if the directory is on disk, too.
+  if (!problem && !page.directory_synced(generation_of_journal)) {
+    problem = sync_directory(directory.get());
+    if (!problem) page.directory_is_synced(generation_of_journal);
+  }
+  if (problem) {
+    poison();
+    return problem;
+  }
+  page.durable_end(generation_of_journal, target.end);
+  page.durable(target.sequence);
+  return {};
+}
+
+}  // namespace detail::file
+IDEM_END_NAMESPACE

@@ -1,0 +1,298 @@
+// One store object's view of its directory: files, index, and the way in and out of the store's lock. core.hpp defines
+// what is only declared here.
+#pragma once
+
+#include <idem/clock.hpp>
+#include <idem/detail/bytes.hpp>
+#include <idem/detail/config.hpp>
+#include <idem/detail/file/frame.hpp>
+#include <idem/detail/file/id.hpp>
+#include <idem/detail/file/index.hpp>
+#include <idem/detail/file/journal.hpp>
+#include <idem/detail/file/os.hpp>
+#include <idem/detail/file/owner_file.hpp>
+#include <idem/detail/file/page.hpp>
+#include <idem/detail/file/scan.hpp>
+#include <idem/detail/file/store_lock.hpp>
+#include <idem/detail/file/turn.hpp>
+#include <idem/detail/process.hpp>
+#include <idem/detail/record_bytes.hpp>
+#include <idem/detail/sha256.hpp>
+#include <idem/detail/store_clock.hpp>
+#include <idem/protocol.hpp>
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+
+IDEM_BEGIN_NAMESPACE
+namespace detail::file {
+
+struct FileSettings {
+  std::string path;
+  Clock clock;
+  std::int64_t lock_timeout = 10'000'000;  // microseconds
+  std::uint64_t compact_at = 0;            // bytes
+  bool power = true;                       // survive power loss, not only the process
+  bool group = false;
+  bool refuse_unsafe = false;
+};
+
+/// A record in the journal as it was found. Refers to mapped bytes: valid while the caller holds what kept them.
+struct Found {
+  StoredRecord stored = {};
+  Place place = {};
+  std::uint64_t sequence = 0;
+  Id128 owner = {};  ///< The owner file of who claimed it.
+
+  const Record* record() const noexcept { return place ? &stored.record : nullptr; }
+};
+
+enum class Look : std::uint8_t { absent = 1, found = 2, corrupt = 3 };
+
+/// Everything but the operations. Opened by the first operation, and again by the next one where that failed.
+///
+/// Thread safety: `enter` gives one thread at a time, of all processes, the right to what says REQUIRES: entered.
+/// Lock order: turn, store lock, an index table's mutex, sync mutex.
+class FileCore {
+ public:
+  explicit FileCore(FileSettings wanted)
+      : settings(std::move(wanted)), clock(settings.clock), compact_at(settings.compact_at) {}
+
+  ~FileCore() {
+    // A child that inherited this only closes: owner file and lock were dropped by the fork handlers already.
+    if (!inherited() && directory) owner.remove(directory.get());
+  }
+  FileCore(const FileCore&) = delete;
+  FileCore& operator=(const FileCore&) = delete;
+
+  const FileSettings settings;
+  const StoreClock clock;  // of deadlines; records have the wall clock's time
+  const std::uint64_t generation = process_generation();
+
+  Turn turn;
+  Fd directory;
+  StoreLock lock;
+  SharedPage page;
+  OwnerFile owner;
+  FileIndex index;
+  std::shared_ptr<JournalFile> journal;  // REQUIRES: entered, or a table's mutex for what it maps
+  JournalState state;                    // REQUIRES: entered
+  Bytes buffer;                          // REQUIRES: entered; frames are put together here
+  std::atomic<bool> opened{false};
+  std::atomic<std::uint64_t> compact_at;       // the journal's size at which compaction is tried next
+  std::atomic<std::uint64_t> indexed{0};       // the sequence number up to which the index is complete
+  std::atomic<std::uint64_t> readable_end{0};  // of the journal that is mapped; every indexed frame ends before it
+
+  bool inherited() const noexcept { return generation != process_generation(); }
+
+  /// The time for records: the wall clock's, but never before what any record has seen, so that setting the clock back
+  /// makes nothing live longer and no expired record valid again.
+  TimePoint record_time() const noexcept {
+    std::int64_t now = 0;
+    if (settings.clock) {
+      now = std::int64_t{settings.clock.now().time_since_epoch().count()};
+    } else {
+      const auto wall = std::chrono::system_clock::now().time_since_epoch();
+      now = std::chrono::duration_cast<std::chrono::microseconds>(wall).count();
+    }
+    const std::int64_t seen = page.time();
+    return TimePoint{std::chrono::microseconds{now > seen ? now : seen}};
+  }
+
+  /// Takes the lock and brings the index up to date. After success `leave` is called exactly once.
+  Problem enter() {
+    if (!turn.take(settings.lock_timeout)) {
+      return {"another thread of this process held the store for longer than lock_timeout; was it stopped?"};
+    }
+    Problem problem = enter_with_turn();
+    if (problem) turn.give_back();
+    return problem;
+  }
+
+  void leave() noexcept {
+    lock.release(page);
+    turn.give_back();
+  }
+
+  // What follows up to `sync`: REQUIRES: entered.
+
+  /// Finds and checks a key's record. `why` is set where it is corrupt.
+  Look look(const Digest& digest, Found& found, const char*& why) noexcept {
+    IndexTable& table = index.table_of(digest.bytes);
+    Place place;
+    {
+      const std::lock_guard guard(table.mutex);
+      place = table.find(FileIndex::tag_of(digest.bytes), SameDigest{journal->data(), digest.bytes});
+    }
+    return read(place, digest, found, why);
+  }
+
+  /// REQUIRES: entered, or the mutex of the digest's table held.
+  Look read(Place place, const Digest& digest, Found& found, const char*& why) const noexcept {
+    if (!place) return Look::absent;
+    const std::uint8_t* const frame = journal->data() + place.offset;
+    const FrameFields fields = fields_of(frame);
+    // The bytes were good when they were indexed; they are looked at as if they had changed since.
+    if (fields.content_size > readable_end.load(std::memory_order_acquire) - place.offset - frame_head_size) {
+      why = "the record's length is wrong";
+      return Look::corrupt;
+    }
+    found.sequence = fields.sequence;
+    found.owner = fields.owner;
+    if (!decode_record(frame + frame_head_size, fields.content_size, found.stored, why)) return Look::corrupt;
+    if (!(found.stored.key == digest)) {
+      why = "the record belongs to another key";
+      return Look::corrupt;
+    }
+    found.place = place;
+    return Look::found;
+  }
+
+  /// Whether the owner of a running record can't be running any more. `unknown` where that can't be found out.
+  Alive owner_alive(const Id128& id, Problem& problem) noexcept {
+    if (owner.held() && id == owner.id()) return Alive::yes;
+    if (id == probed_ && probed_at_ == state.last_sequence) return probed_alive_;
+    const Alive alive = probe_owner(directory.get(), id, problem);
+    // Many records of one owner are looked at in one go by purge and for_each. Death is final; life isn't.
+    if (alive == Alive::no) {
+      probed_ = id;
+      probed_at_ = state.last_sequence;
+      probed_alive_ = alive;
+    }
+    return alive;
+  }
+
+  std::uint64_t next_sequence() const noexcept { return state.last_sequence + 1; }
+
+  /// Appends a record, which becomes the key's. `claim`: room for its outcome is made sure of, too.
+  Problem append_record(const StoredRecord& stored, const Id128& owner_id, bool claim) {
+    buffer.clear();
+    if (!put_record_frame(buffer, stored)) return {"the name or the result is too long for a record"};
+    return append(FrameType::record, next_sequence(), owner_id, stored.key.bytes, claim);
+  }
+
+  Problem append_erase(const Digest& digest) {
+    buffer.clear();
+    begin_frame(buffer);
+    buffer.append(digest.bytes, sizeof digest.bytes);
+    return append(FrameType::erase, next_sequence(), Id128{}, digest.bytes, false);
+  }
+
+  /// Waits until everything up to this frame is as durable as was asked for. Without the lock: the threads that wait
+  /// share one fdatasync(2), as in Gray and Reuter, Transaction Processing, 9.4.7 (group commit).
+  Problem sync(std::uint64_t sequence) {
+    if (!settings.power) return {};
+    std::unique_lock guard(sync_mutex_);
+    for (;;) {
+      if (page.durable_sequence() >= sequence) return {};
+      if (page.poisoned()) return poisoned();
+      if (!syncing_) break;
+      synced_.wait(guard);
+    }
+    syncing_ = true;
+    const Appended target = appended_;
+    guard.unlock();
+    const Problem problem = sync_now(target);
+    guard.lock();
+    syncing_ = false;
+    guard.unlock();
+    synced_.notify_all();
+    if (problem) return problem;
+    return page.durable_sequence() >= sequence ? Problem{} : Problem{"the journal was replaced while it was synced"};
+  }
+
+  static Problem poisoned() noexcept {
+    return {"an earlier fdatasync failed, so that what is on disk isn't known; look after the disk and call recover()"};
+  }
+
+  /// Puts everything that is in the journal on disk. No lock is needed.
+  Problem sync_everything() {
+    Appended target;
+    {
+      const std::lock_guard guard(sync_mutex_);
+      target = appended_;
+    }
+    return sync_now(target);
+  }
+
+  /// Readers have to find the new journal under the same index: every table is locked meanwhile. REQUIRES: entered.
+  void replace_journal(std::shared_ptr<JournalFile> next, FileIndex* next_index) noexcept {
+    for (IndexTable& table : index.tables) table.mutex.lock();
+    journal.swap(next);
+    if (next_index != nullptr) {
+      for (std::size_t i = 0; i < FileIndex::table_count; ++i) index.tables[i].swap(next_index->tables[i]);
+    }
+    for (IndexTable& table : index.tables) table.mutex.unlock();
+  }
+
+  /// Tells everybody how far the journal and this index go. REQUIRES: entered.
+  void publish() {
+    {
+      const std::lock_guard guard(sync_mutex_);
+      appended_ = {journal, state.end, state.last_sequence};
+    }
+    readable_end.store(state.end, std::memory_order_release);
+    page.time_seen(state.time);
+    if (page.sequence() != state.last_sequence) page.publish(state.last_sequence);
+    indexed.store(state.last_sequence, std::memory_order_release);
+  }
+
+  /// What opening found to be unsafe, once. Any thread.
+  const char* take_warning() noexcept { return warning_.exchange(nullptr, std::memory_order_acq_rel); }
+
+  /// Ends a compaction that was cut off: whichever journal is whole becomes, or stays, the journal. Nothing where a
+  /// compactor is alive. REQUIRES: the store lock held.
+  Problem settle_old_journal();
+
+  /// Says to every process that what is on disk isn't known. Any thread.
+  void poison() noexcept;
+  /// REQUIRES: entered.
+  Problem cure();
+
+ private:
+  struct Appended {
+    std::shared_ptr<JournalFile> journal;
+    std::uint64_t end = 0;
+    std::uint64_t sequence = 0;
+  };
+
+  Problem enter_with_turn();
+  Problem catch_up();
+  Problem open_files();
+  Problem prepare();
+  Problem prepare_page();
+  Problem create_journal();
+  Problem check_journal(bool& current);
+  Problem load_journal();
+  Problem zero(std::uint64_t from, std::uint64_t to) const noexcept;
+  Problem grow(std::uint64_t needed);
+  Problem append(FrameType type, std::uint64_t sequence, const Id128& owner_id, const std::uint8_t* digest, bool claim);
+  Problem sync_now(const Appended& target);
+  Problem remap();
+
+  std::mutex sync_mutex_;
+  std::condition_variable synced_;
+  bool syncing_ = false;
+  Appended appended_;
+  std::atomic<const char*> warning_{nullptr};
+
+  Id128 probed_ = {};
+  std::uint64_t probed_at_ = 0;
+  Alive probed_alive_ = Alive::unknown;
+};
+
+/// Gives the lock back at the end of a scope.
+struct Leave {
+  FileCore& core;
+  ~Leave() { core.leave(); }
+};
+
+}  // namespace detail::file
+IDEM_END_NAMESPACE

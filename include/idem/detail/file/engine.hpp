@@ -1,0 +1,426 @@
+// One operation of a FileStore from its beginning to its answer; which rule decides, the caller says.
+#pragma once
+
+#include <idem/detail/bytes.hpp>
+#include <idem/detail/cancellation.hpp>
+#include <idem/detail/config.hpp>
+#include <idem/detail/file/attached.hpp>
+#include <idem/detail/file/compaction.hpp>
+#include <idem/detail/file/core.hpp>
+#include <idem/detail/file/os.hpp>
+#include <idem/detail/file/owner_file.hpp>
+#include <idem/detail/record_bytes.hpp>
+#include <idem/detail/sha256.hpp>
+#include <idem/event.hpp>
+#include <idem/key.hpp>
+#include <idem/payload.hpp>
+#include <idem/protocol.hpp>
+#include <idem/store.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+IDEM_BEGIN_NAMESPACE
+namespace detail::file {
+
+/// What the rules are told.
+struct Moment {
+  const Record* record;
+  TimePoint now;
+  bool owner_gone;
+  std::uint64_t next_sequence;
+};
+
+/// What has to be known of an operation besides its rule.
+struct About {
+  bool claims = false;
+  bool owned = false;  ///< Only the record's owner may do it.
+  bool erases = false;
+  bool releases = false;            ///< Of what is owed.
+  const Ownership* owes = nullptr;  ///< Remembered where it can't be done.
+  const Source* source = nullptr;   ///< What a finished record carries.
+};
+
+/// Thread safety: all from any thread, but construction and destruction.
+class Engine {
+ public:
+  Engine(const FileSettings& settings, EventHandler handler)
+      : on_event(std::move(handler)), attached_(new Attached(settings, nullptr)) {}
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+  ~Engine() {
+    Attached* const at = attached_.load(std::memory_order_acquire);
+    // A child closes nothing of its parent's but what the fork handlers closed: the locks may be held.
+    if (!at->core.inherited()) delete at;
+  }
+
+  const EventHandler on_event;
+
+  /// This process's part. A child makes one of its own; has it no memory for that, the program ends.
+  Attached& current() const noexcept {
+    Attached* known = attached_.load(std::memory_order_acquire);
+    if (!known->core.inherited()) [[likely]]
+      return *known;
+    auto* mine = new Attached(known->core.settings, known);
+    if (attached_.compare_exchange_strong(known, mine, std::memory_order_acq_rel)) return *mine;
+    delete mine;
+    return *known;
+  }
+
+  /// Answers by a finished record without the lock and without a system call, where the index is current and the record
+  /// is on disk. False says nothing. `decide(const Record&, TimePoint)` gives a transition.
+  template <class Decide>
+  bool glance(const Key& key, Reply& reply, Decide decide) {
+    if (!key.valid()) return false;
+    Attached& here = current();
+    FileCore& core = here.core;
+    if (!core.opened.load(std::memory_order_acquire) || here.owed.any()) return false;
+    const std::uint64_t indexed = core.indexed.load(std::memory_order_acquire);
+    if (indexed == 0 || core.page.sequence() != indexed) return false;
+    const Digest digest = key.digest();
+    Found found;
+    IDEM_TRY {
+      IndexTable& table = core.index.table_of(digest.bytes);
+      const std::lock_guard guard(table.mutex);
+      const Place place = table.find(FileIndex::tag_of(digest.bytes), SameDigest{core.journal->data(), digest.bytes});
+      if (!place || place.held != Held::finished) return false;
+      const char* why = nullptr;
+      if (core.read(place, digest, found, why) != Look::found) return false;
+      if (core.settings.power && core.page.durable_sequence() < found.sequence) return false;
+      const protocol::Transition seen = decide(found.stored.record, core.record_time());
+      if (seen.change != protocol::Change::none) return false;
+      fill(reply, seen, found);
+      return seen.answer == Answer::completed || seen.answer == Answer::failed || seen.answer == Answer::conflict;
+    }
+    IDEM_CATCH_UNWIND
+    IDEM_CATCH_ALL {
+      return false;
+    }
+  }
+
+  /// One transition: made under the lock, durable before it is answered. `decide(const Moment&)` gives it.
+  template <class Decide>
+  Reply change(const Key& key, const About& about, Decide decide) {
+    Reply reply;
+    if (!key.valid()) {
+      refuse(reply, Answer::unavailable, "the key is empty");
+      return reply;
+    }
+    const NoCancellation shield;
+    Attached& here = current();
+    Done done;
+    Problem problem;
+    const Digest digest = key.digest();
+    IDEM_TRY {
+      problem = here.core.enter();
+      if (!problem) {
+        const Leave leave{here.core};
+        pay(here);
+        problem = transact(here, key, digest, about, decide, reply, done);
+      }
+    }
+    IDEM_CATCH_UNWIND
+    IDEM_CATCH_ALL {
+      problem = {"there is no memory"};
+    }
+    if (!problem && done.sequence != 0) problem = here.core.sync(done.sequence);
+    if (done.wakes) here.core.page.wake(digest);
+    if (problem) {
+      // Given up before the function started: the claim is taken back as soon as the store can.
+      if (done.claimed.token) here.owed.add({digest, done.claimed, true});
+      if (about.owes != nullptr) here.owed.add({digest, *about.owes, about.releases});
+      refuse(reply, problem, here);
+    }
+    announce(here);
+    return reply;
+  }
+
+  /// Shows every record to `decide(Found&, TimePoint, bool owner_gone)`, in batches; true erases it. `after()` is
+  /// called between batches, without the lock.
+  template <class Decide, class After>
+  void visit(Decide decide, After after) {
+    Attached& here = current();
+    std::vector<Digest> keys;
+    for (std::size_t number = 0; number < FileIndex::table_count; ++number) {
+      keys.clear();
+      if (!list(number, keys)) return;
+      for (std::size_t from = 0; from < keys.size(); from += batch) {
+        const std::size_t to = from + batch < keys.size() ? from + batch : keys.size();
+        if (!visit_batch(here, keys.data() + from, to - from, decide)) return;
+        after();
+      }
+    }
+  }
+
+  /// Calls `act(FileCore&)` with the lock held: ok, or unavailable with the reason.
+  template <class Act>
+  Reply with_core(Act act) {
+    Reply reply;
+    Attached& here = current();
+    {
+      const NoCancellation shield;
+      Problem problem;
+      IDEM_TRY {
+        problem = here.core.enter();
+        if (!problem) {
+          const Leave leave{here.core};
+          pay(here);
+          act(here.core);
+          reply.answer = Answer::ok;
+        }
+      }
+      IDEM_CATCH_UNWIND
+      IDEM_CATCH_ALL {
+        problem = {"there is no memory"};
+      }
+      if (problem) refuse(reply, problem, here);
+    }
+    announce(here);
+    return reply;
+  }
+
+  Reply compaction(Purpose purpose) {
+    Reply reply;
+    const NoCancellation shield;
+    Attached& here = current();
+    Problem problem;
+    IDEM_TRY {
+      Compaction compaction(here.core, purpose);
+      problem = compaction.run();
+      if (!problem) {
+        reply.answer = Answer::ok;
+        if (compaction.left_behind() != 0) {
+          reply.message = std::to_string(compaction.left_behind()) + " records couldn't be read and were left behind";
+        }
+      }
+    }
+    IDEM_CATCH_UNWIND
+    IDEM_CATCH_ALL {
+      problem = {"there is no memory"};
+    }
+    if (problem) refuse(reply, problem, here);
+    return reply;
+  }
+
+  void compact_if_due() {
+    FileCore& core = current().core;
+    const std::uint64_t end = core.readable_end.load(std::memory_order_acquire);
+    std::uint64_t due = core.compact_at.load(std::memory_order_relaxed);
+    // One thread tries; should it fail, as on a full disk, then once more when the journal has grown by a half.
+    if (end < due || !core.compact_at.compare_exchange_strong(due, end + end / 2)) return;
+    if (compaction(Purpose::shrink).answer != Answer::ok) return;
+    const std::uint64_t left = core.readable_end.load(std::memory_order_acquire);
+    core.compact_at.store((std::max)(core.settings.compact_at, 2 * left));
+  }
+
+ private:
+  static constexpr std::size_t batch = 128;
+
+  /// What an operation left to be done once the lock is given back.
+  struct Done {
+    std::uint64_t sequence = 0;  // has to be durable before the answer
+    bool wakes = false;
+    Ownership claimed = {};
+  };
+
+  static void refuse(Reply& reply, Answer answer, std::string_view why) {
+    reply.answer = answer;
+    reply.payload = {};
+    IDEM_TRY {
+      reply.message = why;
+    }
+    IDEM_CATCH_UNWIND
+    IDEM_CATCH_ALL {}
+  }
+
+  static void refuse(Reply& reply, const Problem& problem, Attached& here) {
+    reply.answer = Answer::unavailable;
+    reply.payload = {};
+    IDEM_TRY {
+      reply.message = describe(problem, here.core.settings.path);
+    }
+    IDEM_CATCH_UNWIND
+    IDEM_CATCH_ALL {}
+  }
+
+  static void fill(Reply& reply, const protocol::Transition& seen, const Found& found) {
+    reply.answer = seen.answer;
+    reply.record = seen.next;
+    if (seen.answer != Answer::completed && seen.answer != Answer::failed) return;
+    reply.payload = Payload(found.stored.kind, found.stored.payload, found.stored.payload_size).detach();
+  }
+
+  void announce(Attached& here) const {
+    if (const char* warning = here.core.take_warning()) {
+      on_event(Event{EventKind::store_warning, Key{}, 0, 0, warning});
+    }
+  }
+
+  template <class Decide>
+  Problem transact(Attached& here, const Key& key, const Digest& digest, const About& about, Decide& decide,
+                   Reply& reply, Done& done) {
+    FileCore& core = here.core;
+    Found found;
+    const char* why = nullptr;
+    if (core.look(digest, found, why) == Look::corrupt) {
+      refuse(reply, Answer::corrupt, why);
+      return {};
+    }
+    const Record* const record = found.record();
+    if (about.claims && here.owed.holds(digest)) {
+      reply.answer = Answer::in_doubt;
+      if (record != nullptr) reply.record = *record;
+      return {};
+    }
+    if (about.owned && record != nullptr && here.inherited(found.owner)) {
+      reply.answer = Answer::stale;
+      reply.record = *record;
+      return {};
+    }
+    bool owner_gone = false;
+    if (protocol::asks_for_owner(record)) {
+      Problem problem;
+      const Alive alive = core.owner_alive(found.owner, problem);
+      if (alive == Alive::unknown) return problem ? problem : Problem{"whether the owner lives can't be found out"};
+      owner_gone = alive == Alive::no;
+    }
+    const protocol::Transition next = decide(Moment{record, core.record_time(), owner_gone, core.next_sequence()});
+    if (next.answer == Answer::unavailable) {
+      refuse(reply, Answer::unavailable, "there is no owner or no outcome, or the epochs are used up");
+      return {};
+    }
+    if (next.change == protocol::Change::none) {
+      fill(reply, next, found);
+      const bool tells = next.answer == Answer::completed || next.answer == Answer::failed ||
+                         next.answer == Answer::conflict || next.answer == Answer::ok ||
+                         next.answer == Answer::acquired;
+      if (tells && record != nullptr) done.sequence = found.sequence;
+      return {};
+    }
+    if (core.state.damage && !about.erases && found.place.offset < core.state.damage.offset) {
+      refuse(reply, Answer::corrupt,
+             "the journal is damaged, and what became of this key may be among what is lost; look at verify(), then "
+             "restore a backup or call repair()");
+      return {};
+    }
+    if (core.page.poisoned()) return FileCore::poisoned();
+    if (Problem problem = write(core, key, digest, about, next, found, reply, done)) return problem;
+    reply.answer = next.answer;
+    reply.record = next.next;
+    done.sequence = core.state.last_sequence;
+    done.wakes = record != nullptr;
+    return {};
+  }
+
+  static Problem write(FileCore& core, const Key& key, const Digest& digest, const About& about,
+                       const protocol::Transition& next, Found& found, Reply& reply, Done& done) {
+    if (next.change == protocol::Change::erase) return core.append_erase(digest);
+    StoredRecord stored = found.stored;
+    stored.record = next.next;
+    stored.key = digest;
+    stored.name = key.name();
+    stored.version = key.version();
+    if (about.source != nullptr) {
+      stored.kind = about.source->kind;
+      stored.payload = about.source->data;
+      stored.payload_size = about.source->size;
+    } else if (next.next.state != State::in_progress) {
+      stored.kind = PayloadKind::nothing;  // completed by the claim itself
+      stored.payload_size = 0;
+    }
+    if (!about.claims) {
+      Problem problem = core.append_record(stored, found.owner, false);
+      if (!problem || stored.payload_size == 0 || !is_full(problem)) return problem;
+      // That it completed finds room, which was reserved with the claim.
+      stored.kind = PayloadKind::lost;
+      stored.payload_size = 0;
+      if (Problem still = core.append_record(stored, found.owner, false)) return still;
+      reply.payload = Payload(PayloadKind::lost, stored.payload, std::size_t{0});
+      return {};
+    }
+    if (!core.owner.held()) return {"the owner file of this process is gone"};
+    done.claimed = next.next.owner;
+    return core.append_record(stored, core.owner.id(), true);
+  }
+
+  static bool is_full(const Problem& problem) noexcept {
+    return problem.error == ENOSPC || problem.error == EDQUOT || problem.error == EFBIG || problem.error == 0;
+  }
+
+  /// Does what is owed. REQUIRES: entered.
+  static void pay(Attached& here) {
+    if (!here.owed.any() || here.core.page.poisoned()) return;
+    FileCore& core = here.core;
+    here.owed.pay([&core](const Owed& owed) {
+      Found found;
+      const char* why = nullptr;
+      if (core.look(owed.key, found, why) == Look::corrupt) return false;
+      const TimePoint now = core.record_time();
+      const protocol::Transition next = owed.release ? protocol::release(found.record(), owed.owner, now)
+                                                     : protocol::abandon(found.record(), owed.owner, now);
+      if (next.change == protocol::Change::none) return true;
+      bool written = false;
+      if (next.change == protocol::Change::erase) {
+        written = !core.append_erase(owed.key);
+      } else {
+        found.stored.record = next.next;
+        written = !core.append_record(found.stored, found.owner, false);
+      }
+      if (written) core.page.wake(owed.key);
+      return written;
+    });
+  }
+
+  bool list(std::size_t number, std::vector<Digest>& keys) {
+    return with_core([&](FileCore& core) {
+             IndexTable& table = core.index.tables[number];
+             const std::lock_guard guard(table.mutex);
+             table.for_each([&](Place place) {
+               Digest digest;
+               std::memcpy(digest.bytes, core.journal->data() + place.offset + digest_in_frame, sizeof digest.bytes);
+               keys.push_back(digest);
+             });
+           }).answer == Answer::ok;
+  }
+
+  template <class Decide>
+  bool visit_batch(Attached& here, const Digest* keys, std::size_t size, Decide& decide) {
+    std::vector<Digest> erased;
+    std::uint64_t sequence = 0;
+    const Reply reply = with_core([&](FileCore& core) {
+      for (std::size_t i = 0; i < size; ++i) {
+        Found found;
+        const char* why = nullptr;
+        // What can't be read stays: nobody knows what it says.
+        if (core.look(keys[i], found, why) != Look::found) continue;
+        bool owner_gone = false;
+        if (protocol::asks_for_owner(found.record())) {
+          Problem ignored;
+          owner_gone = core.owner_alive(found.owner, ignored) == Alive::no;
+        }
+        if (!decide(found, core.record_time(), owner_gone)) continue;
+        if (core.page.poisoned() || core.append_erase(keys[i])) continue;
+        sequence = core.state.last_sequence;
+        erased.push_back(keys[i]);
+      }
+    });
+    if (sequence != 0) static_cast<void>(here.core.sync(sequence));
+    for (const Digest& digest : erased) here.core.page.wake(digest);
+    return reply.answer == Answer::ok;
+  }
+
+  mutable std::atomic<Attached*> attached_;
+};
+
+}  // namespace detail::file
+IDEM_END_NAMESPACE

@@ -1,0 +1,194 @@
+// A journal as a file: opened, created, and read from its beginning into an index.
+#pragma once
+
+#include <idem/detail/bytes.hpp>
+#include <idem/detail/config.hpp>
+#include <idem/detail/endian.hpp>
+#include <idem/detail/file/frame.hpp>
+#include <idem/detail/file/id.hpp>
+#include <idem/detail/file/index.hpp>
+#include <idem/detail/file/mapping.hpp>
+#include <idem/detail/file/os.hpp>
+#include <idem/detail/random.hpp>
+#include <idem/detail/record_bytes.hpp>
+#include <idem/detail/sha256.hpp>
+#include <idem/protocol.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <mutex>
+
+IDEM_BEGIN_NAMESPACE
+namespace detail::file {
+
+inline constexpr const char* journal_name = "journal";
+inline constexpr const char* next_journal_name = "journal.next";
+inline constexpr const char* old_journal_name = "journal.old";
+
+/// Where a record frame's content has the fields that the index is made of (docs/record-format.md).
+inline constexpr std::size_t digest_in_frame = frame_head_size + record_bytes_impl::at_key;
+
+/// The digest of the record at `offset` is the one looked for.
+struct SameDigest {
+  const std::uint8_t* journal;
+  const std::uint8_t* digest;
+
+  bool operator()(std::uint64_t offset) const noexcept {
+    return std::memcmp(journal + offset + digest_in_frame, digest, sizeof(Digest)) == 0;
+  }
+};
+
+/// What the index keeps of a record frame.
+inline Held held_by(const Frame& frame) noexcept {
+  if (frame.content[record_bytes_impl::at_state] != static_cast<std::uint8_t>(State::in_progress)) {
+    return Held::finished;
+  }
+  const bool abandoned = (frame.content[record_bytes_impl::at_flags] & record_bytes_impl::flag_abandoned) != 0;
+  return abandoned ? Held::abandoned : Held::running;
+}
+
+/// How much room an outcome is sure to find. It holds a failure or a small result; where the disk is full, a larger one
+/// is recorded as completed without its result.
+inline constexpr std::uint64_t outcome_room = 1024;
+
+/// One file, from the moment that it was opened: compaction replaces it by another one.
+/// Thread safety: none; but `fd` may be synced by anybody who keeps the object alive.
+struct JournalFile {
+  Fd fd;
+  FileStatus identity = {};
+  JournalHeader header = {};
+  FrameSeal seal;
+  Mapping map;
+
+  const std::uint8_t* data() const noexcept { return map.data(); }
+};
+
+/// A bad frame below the durable end: bytes that had been on disk are gone.
+struct Damage {
+  std::uint64_t offset = 0;
+  std::uint64_t resume = 0;  ///< Where what can be read goes on.
+
+  explicit operator bool() const noexcept { return offset != 0; }
+};
+
+/// How far a journal was read, and what is in it.
+struct JournalState {
+  std::uint64_t end = journal_header_size;
+  std::uint64_t allocated = 0;  ///< The file's size as last seen.
+  std::uint64_t last_sequence = 0;
+  std::int64_t time = 0;    ///< The latest in any frame.
+  std::size_t running = 0;  ///< Records in progress that nobody abandoned.
+  Damage damage = {};       ///< The last one, where there is any.
+  std::size_t damages = 0;
+  bool tail_checked = false;
+};
+
+inline std::uint64_t mapping_size(std::uint64_t file_size) noexcept {
+  // More than there is, so that a file that grows needn't be mapped anew each time. Addresses cost nothing where they
+  // have 64 bits.
+  constexpr std::uint64_t ahead = sizeof(void*) >= 8 ? std::uint64_t{1} << 32 : std::uint64_t{1} << 24;
+  return file_size + (file_size / 2 > ahead ? file_size / 2 : ahead);
+}
+
+inline Problem map_journal(Mapping& map, int fd, std::uint64_t size) noexcept {
+  if (!map.map(fd, mapping_size(size), false)) return {};
+  Problem problem = map.map(fd, size, false);  // the limit on addresses (RLIMIT_AS) may allow just that
+  problem.file = journal_name;
+  return problem;
+}
+
+/// Opens what `name` stands for and reads its header.
+inline Problem open_journal(int directory, const char* name, bool group, unsigned max_links, JournalFile& out,
+                            std::uint64_t& size) noexcept {
+  if (Problem problem = open_file(directory, name, Creation::never, group, out.fd, nullptr, max_links)) return problem;
+  if (Problem problem = status_of(out.fd.get(), out.identity)) return problem;
+  size = out.identity.size;
+  if (size < journal_header_size) return {"the journal is shorter than its header; it was cut by somebody else"};
+  if (Problem problem = map_journal(out.map, out.fd.get(), size)) return problem;
+  const char* why = nullptr;
+  if (!decode_header(out.data(), journal_header_size, out.header, why)) return {why};
+  out.seal = FrameSeal(out.header);
+  return {};
+}
+
+/// Writes a header into a new file `journal.next`.
+inline Problem begin_journal(int directory, bool group, const JournalHeader& header, JournalFile& out) noexcept {
+  if (Problem problem = open_file(directory, next_journal_name, Creation::exclusive, group, out.fd)) return problem;
+  std::uint8_t bytes[journal_header_size];
+  encode_header(bytes, header);
+  if (Problem problem = write_all(out.fd.get(), bytes, sizeof bytes, 0)) return problem;
+  out.header = header;
+  out.seal = FrameSeal(header);
+  return {};
+}
+
+/// What is wanted of a frame whose place is known, read from its head.
+struct FrameFields {
+  std::uint64_t sequence;
+  std::uint32_t content_size;
+  Id128 owner;
+};
+
+inline FrameFields fields_of(const std::uint8_t* frame) noexcept {
+  FrameFields fields;
+  fields.sequence = load_le64(frame + frame_impl::at_sequence);
+  fields.content_size = load_le32(frame + frame_impl::at_content_size);
+  std::memcpy(fields.owner.bytes, frame + frame_impl::at_owner, sizeof fields.owner.bytes);
+  return fields;
+}
+
+/// Puts one frame's meaning into the index and moves the state behind it. False where there is no memory for it.
+inline bool apply_frame(FileIndex& index, JournalState& state, const std::uint8_t* journal, std::uint64_t offset,
+                        const Frame& frame) noexcept {
+  const std::uint8_t* const digest = digest_of(frame);
+  if (digest != nullptr) {
+    IndexTable& table = index.table_of(digest);
+    const std::uint64_t tag = FileIndex::tag_of(digest);
+    const SameDigest same{journal, digest};
+    const std::lock_guard lock(table.mutex);
+    Place before;
+    if (frame.type == FrameType::record) {
+      if (!table.reserve()) return false;
+      const Held held = held_by(frame);
+      before = table.put(tag, Place{offset, held}, same);
+      if (held == Held::running) ++state.running;
+    } else {
+      before = table.remove(tag, same);
+    }
+    if (before && before.held == Held::running) --state.running;
+  }
+  state.end = offset + frame.size;
+  state.last_sequence = frame.sequence;
+  if (frame.time > state.time) state.time = frame.time;
+  return true;
+}
+
+/// Reads frames from `state.end` on for as long as they are good; `stop` says what ended it.
+inline Problem read_frames(FileIndex& index, JournalState& state, const JournalFile& file, Read& stop) noexcept {
+  for (;;) {
+    Frame frame;
+    stop = read_frame(file.data(), state.allocated, state.end, state.last_sequence, file.seal, frame);
+    if (stop != Read::frame) return {};
+    if (!apply_frame(index, state, file.data(), state.end, frame)) return {"there is no memory for the index"};
+  }
+}
+
+/// A name for a store, a journal: empty where the system has no random bytes.
+inline Id128 new_id() noexcept {
+  Id128 id;
+  if (!random_bytes(id.bytes, sizeof id.bytes)) return {};
+  return id;
+}
+
+/// A frame around a record.
+inline bool put_record_frame(Bytes& out, const StoredRecord& stored) {
+  const std::size_t begin = out.size();
+  begin_frame(out);
+  if (encode_record(out, stored)) return true;
+  out.truncate(begin);
+  return false;
+}
+
+}  // namespace detail::file
+IDEM_END_NAMESPACE

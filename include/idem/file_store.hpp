@@ -1,0 +1,339 @@
+// FileStore: records in a directory, shared by all processes of one machine.
+//
+// What it doesn't promise: nothing about a directory on a network file system, which is warned about; nothing once the
+// directory was deleted or replaced by an older copy; and no disk keeps what it only says it has written.
+#pragma once
+
+#include <idem/clock.hpp>
+#include <idem/detail/config.hpp>
+#include <idem/detail/file/core.hpp>
+#include <idem/detail/file/engine.hpp>
+#include <idem/detail/file/verify.hpp>
+#include <idem/detail/file/waiting.hpp>
+#include <idem/detail/random.hpp>
+#include <idem/detail/record_bytes.hpp>
+#include <idem/duration.hpp>
+#include <idem/event.hpp>
+#include <idem/key.hpp>
+#include <idem/payload.hpp>
+#include <idem/protocol.hpp>
+#include <idem/store.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+IDEM_BEGIN_NAMESPACE
+
+/// What an answer survives.
+enum class Durability : std::uint8_t {
+  power = 1,  ///< Loss of power: a claim is on disk before the function starts, an outcome before anybody hears of it.
+  process = 2,  ///< The end of the process, kill -9 included; after a loss of power the last seconds may be missing.
+};
+
+/// What becomes of a directory that may lose records: tmpfs, /tmp, network file systems, FUSE, overlays.
+enum class UnsafeDirectory : std::uint8_t {
+  warn = 1,    ///< An event `store_warning`.
+  refuse = 2,  ///< Every operation is answered `unavailable`.
+};
+
+struct FileStoreOptions {
+  /// `process` answers some hundred times sooner, and a machine that crashes may run again what was about to be
+  /// recorded.
+  Durability durability = Durability::power;
+  /// How long an operation waits for another process that is stopped inside the store's lock. Then it is unavailable.
+  Duration lock_timeout = std::chrono::seconds(10);
+  UnsafeDirectory unsafe_directory = UnsafeDirectory::warn;
+  /// Users of the directory's group may share it: files have mode 0660, the directory 2770, instead of 0600 and 0700.
+  /// Whoever may write there may forge any record.
+  bool shared_group = false;
+  /// From which size on, in bytes, the journal is rewritten without what is superseded or expired, whenever it has
+  /// grown to twice what was left the last time. The thread that completes a call at that moment does it; others go on.
+  std::size_t compact_at = std::size_t{16} << 20;
+  /// By default the wall clock, kept from going backwards. Called with a lock held, so that it must not use the store.
+  Clock clock = {};
+  /// Told what was done to records by hand (resolved, forgotten), and what is wrong with the directory.
+  EventHandler on_event = {};
+};
+
+/// What `FileStore::verify` found.
+using FileReport = detail::file::FileReport;
+
+/// Records in one append-only journal, shared by all processes and threads that name the same directory. A killed owner
+/// is in doubt at once; a slow or stopped one lives for as long as it takes. docs/format.md describes the files.
+///
+/// Nothing is opened before the first operation, and an operation that can't open the directory is answered
+/// `unavailable` with the reason, so that service resumes by itself.
+///
+/// Thread safety: everything but moving and destruction may be done from many threads at once. Movable until first
+/// used. A child process may use its parent's object: it gets an owner file of its own, and claims that it inherited
+/// are dead handles, which change nothing. Not for signal handlers.
+class FileStore {
+ public:
+  static constexpr Keeps keeps = Keeps::bytes;
+
+  /// Throws std::invalid_argument where an option can't be meant, and std::bad_alloc. The directory is made, with
+  /// everything above it, by the first operation.
+  explicit FileStore(std::string directory, FileStoreOptions options = {}) {
+    if (directory.empty()) detail::raise(std::invalid_argument("idem: FileStore needs the name of a directory"));
+    if (!options.lock_timeout.is_positive()) {
+      detail::raise(std::invalid_argument("idem: FileStoreOptions::lock_timeout has to be more than zero"));
+    }
+    detail::file::FileSettings settings;
+    settings.path = std::move(directory);
+    settings.clock = options.clock;
+    settings.lock_timeout = options.lock_timeout.nanoseconds() / 1000 + 1;
+    settings.compact_at = options.compact_at;
+    settings.power = options.durability == Durability::power;
+    settings.group = options.shared_group;
+    settings.refuse_unsafe = options.unsafe_directory == UnsafeDirectory::refuse;
+    engine_ = std::make_unique<detail::file::Engine>(settings, std::move(options.on_event));
+  }
+
+  FileStore(FileStore&&) noexcept = default;
+  FileStore& operator=(FileStore&&) noexcept = default;
+  ~FileStore() = default;
+
+  StoreTraits traits() const noexcept {
+    return {.keeps = keeps, .liveness = Liveness::kernel, .survives_process = true, .clock = ClockOwner::process};
+  }
+  TimePoint now() const noexcept { return engine_ != nullptr ? engine_->current().core.clock.now() : TimePoint{}; }
+
+  Reply claim(const Key& key, const ClaimRequest& wanted, LeaseWatch* = nullptr) {
+    ClaimRequest request = wanted;
+    request.lease = forever;  // the kernel proves that the owner lives
+    Reply reply;
+    if (glance(key, reply,
+               [&](const Record& record, TimePoint now) { return protocol::claim(&record, request, now, false, 0); })) {
+      return reply;
+    }
+    return change(key, About{.claims = true}, [&](const Moment& at) {
+      return protocol::claim(at.record, request, at.now, at.owner_gone, at.next_sequence);
+    });
+  }
+
+  Reply renew(const Key& key, const Ownership& owner, Duration) {
+    return change(key, About{.owned = true},
+                  [&](const Moment& at) { return protocol::renew(at.record, owner, forever, at.now, at.owner_gone); });
+  }
+
+  /// Where the disk is so full that the result finds no room, the record is completed all the same, and the reply's
+  /// payload is of the kind `lost`. After `unavailable` it isn't known whether the outcome will be found.
+  Reply complete(const Key& key, const FinishRequest& request) { return finish(key, request, State::completed); }
+  /// The same for a failure that is kept.
+  Reply fail(const Key& key, const FinishRequest& request) { return finish(key, request, State::failed); }
+
+  Reply release(const Key& key, const Ownership& owner) {
+    return change(key, About{.owned = true, .releases = true, .owes = &owner},
+                  [&](const Moment& at) { return protocol::release(at.record, owner, at.now); });
+  }
+
+  Reply abandon(const Key& key, const Ownership& owner) {
+    return change(key, About{.owned = true, .owes = &owner},
+                  [&](const Moment& at) { return protocol::abandon(at.record, owner, at.now); });
+  }
+
+  Reply resolve(const Key& key, const Resolution& found, std::string_view note) {
+    const OwnerToken resolver = detail::new_owner_token();
+    Reply reply = change(key, About{.source = &found.source}, [&](const Moment& at) {
+      return protocol::resolve(at.record, found.expected_epoch, resolver, found.state, at.now, found.ttl, at.owner_gone,
+                               at.next_sequence);
+    });
+    if (reply.answer == Answer::ok) tell(EventKind::resolved, key, reply.record, note);
+    return reply;
+  }
+
+  Reply find(const Key& key) {
+    const auto show = [](const Record* record, TimePoint now, bool owner_gone) {
+      constexpr Answer answers[] = {Answer::absent,   Answer::absent,    Answer::running,
+                                    Answer::in_doubt, Answer::completed, Answer::failed};
+      const Answer answer = answers[static_cast<std::size_t>(protocol::status(record, now, owner_gone))];
+      return protocol::Transition{answer, protocol::Change::none, answer == Answer::absent ? Record{} : *record};
+    };
+    Reply reply;
+    if (glance(key, reply, [&](const Record& record, TimePoint now) { return show(&record, now, false); })) {
+      return reply;
+    }
+    return change(key, About{}, [&](const Moment& at) { return show(at.record, at.now, at.owner_gone); });
+  }
+
+  Reply erase(const Key& key) {
+    Reply reply = change(key, About{.erases = true},
+                         [](const Moment& at) { return protocol::erase(at.record, at.now, at.owner_gone); });
+    if (reply.answer == Answer::ok) tell(EventKind::forgotten, key, reply.record, {});
+    return reply;
+  }
+
+  /// May be ended by cancelling the thread.
+  void wait(const Key& key, std::uint64_t epoch, TimePoint deadline) {
+    if (engine_ != nullptr && key.valid()) {
+      detail::file::Waiting(engine_->current(), key.digest()).until(epoch, deadline);
+    }
+  }
+
+  /// Calls `each(const RecordView&)` for every record that hasn't expired and can be read, without a lock: it may use
+  /// the store. Records made or erased meanwhile may be shown or not. Throws what `each` throws, and std::bad_alloc.
+  template <class Each>
+  void for_each(Each&& each) {
+    struct Seen {
+      std::string text;
+      Record record;
+      Status status;
+    };
+    std::vector<Seen> batch;
+    visit(
+        [&](const Found& found, TimePoint now, bool owner_gone) {
+          const Status status = protocol::status(found.record(), now, owner_gone);
+          if (status != Status::absent) batch.push_back({detail::text_of(found.stored), found.stored.record, status});
+          return false;
+        },
+        [&] {
+          for (const Seen& seen : batch) each(RecordView{seen.text, seen.record, seen.status});
+          batch.clear();
+        });
+  }
+
+  PurgeResult purge(const PurgeOptions& options) {
+    PurgeResult result;
+    const Duration* age = options.in_doubt_older_than ? &*options.in_doubt_older_than : nullptr;
+    visit(
+        [&](const Found& found, TimePoint now, bool owner_gone) {
+          if (!protocol::purgeable(found.stored.record, now, owner_gone, age)) return false;
+          ++(found.stored.record.state == State::in_progress ? result.in_doubt : result.expired);
+          return true;
+        },
+        [] {});
+    if (engine_ != nullptr) engine_->compact_if_due();
+    return result;
+  }
+
+  std::size_t clear() {
+    std::size_t removed = 0;
+    visit(
+        [&](const Found& found, TimePoint now, bool owner_gone) {
+          const protocol::Transition change = protocol::erase(found.record(), now, owner_gone);
+          if (change.answer == Answer::ok) ++removed;
+          return change.change == protocol::Change::erase;
+        },
+        [] {});
+    if (engine_ != nullptr) engine_->compact_if_due();
+    return removed;
+  }
+
+  StoreStats stats() {
+    StoreStats stats;
+    visit(
+        [&](const Found& found, TimePoint now, bool owner_gone) {
+          ++stats.records;
+          const Status status = protocol::status(found.record(), now, owner_gone);
+          stats.running += status == Status::running ? 1 : 0;
+          stats.in_doubt += status == Status::in_doubt ? 1 : 0;
+          stats.completed += status == Status::completed ? 1 : 0;
+          stats.failed += status == Status::failed ? 1 : 0;
+          if (status == Status::in_doubt &&
+              found.stored.record.started_at < stats.oldest_in_doubt.value_or((TimePoint::max)())) {
+            stats.oldest_in_doubt = found.stored.record.started_at;
+          }
+          return false;
+        },
+        [] {});
+    with_core([&](detail::file::FileCore& core) {
+      stats.bytes = core.state.end;
+      stats.poisoned = core.page.poisoned();
+      stats.damaged = static_cast<bool>(core.state.damage);
+      detail::file::OwnerSweep swept = {};
+      static_cast<void>(detail::file::sweep_owners(core.directory.get(), swept));
+      stats.processes = swept.alive;
+    });
+    return stats;
+  }
+
+  // What only a store of files has.
+
+  /// Opens the directory now rather than with the first operation: ok, or unavailable with the reason.
+  Reply open() {
+    return with_core([](detail::file::FileCore&) {});
+  }
+
+  /// Rewrites the journal without what is superseded or expired; done by itself from time to time.
+  Reply compact() { return compaction(detail::file::Purpose::shrink); }
+
+  /// After a failed fdatasync nobody knows what is on disk, and every operation is refused. Once the disk is well
+  /// again, this writes all that can be read into a new journal, and service resumes for every process.
+  Reply recover() { return compaction(detail::file::Purpose::recover); }
+
+  /// After damage (part of what had been on disk can't be read) claims of unknown keys are refused, since theirs may be
+  /// among the lost records. This accepts the loss: what can be read goes into a new journal, and everything else may
+  /// run again. Compare `verify` with the outside world first.
+  Reply repair() { return compaction(detail::file::Purpose::repair); }
+
+  /// Lets the store use the newest format that this version of idem knows, once no older version uses the directory any
+  /// more. There is one format so far: nothing is done.
+  Reply upgrade() {
+    return with_core([](detail::file::FileCore&) {});
+  }
+
+  /// Reads a store's journal without changing anything and says what is in it and what is wrong with it. For a store
+  /// that is in use the last frames may be missing.
+  static FileReport verify(const std::string& directory) { return detail::file::verify_directory(directory); }
+
+ private:
+  using About = detail::file::About;
+  using Moment = detail::file::Moment;
+  using Found = detail::file::Found;
+
+  Reply finish(const Key& key, const FinishRequest& request, State state) {
+    Reply reply = change(key, About{.owned = true, .source = &request.source}, [&](const Moment& at) {
+      return protocol::finish(at.record, request.owner, state, at.now, request.ttl);
+    });
+    if (engine_ != nullptr) engine_->compact_if_due();
+    return reply;
+  }
+
+  template <class Decide>
+  Reply change(const Key& key, const About& about, Decide decide) {
+    return engine_ != nullptr ? engine_->change(key, about, decide) : moved_from();
+  }
+
+  template <class Decide>
+  bool glance(const Key& key, Reply& reply, Decide decide) {
+    return engine_ != nullptr && engine_->glance(key, reply, decide);
+  }
+
+  template <class Act>
+  Reply with_core(Act act) {
+    return engine_ != nullptr ? engine_->with_core(act) : moved_from();
+  }
+
+  template <class Decide, class After>
+  void visit(Decide decide, After after) {
+    if (engine_ != nullptr) engine_->visit(decide, after);
+  }
+
+  Reply compaction(detail::file::Purpose purpose) {
+    return engine_ != nullptr ? engine_->compaction(purpose) : moved_from();
+  }
+
+  static Reply moved_from() {
+    Reply reply;
+    reply.answer = Answer::unavailable;
+    reply.message = "this FileStore was moved from";
+    return reply;
+  }
+
+  void tell(EventKind kind, const Key& key, const Record& record, std::string_view message) const {
+    engine_->on_event(Event{kind, key, record.owner.epoch, record.attempt, message});
+  }
+
+  std::unique_ptr<detail::file::Engine> engine_;
+};
+
+static_assert(Store<FileStore>);
+
+IDEM_END_NAMESPACE
