@@ -290,9 +290,11 @@ TEST_CASE("FSE-11: a frame counts in its own store, its own journal and its own 
   // Nor does the place show in the low 32 bits alone.
   CHECK(journal.seal.start(4096) != journal.seal.start(4096 + (std::uint64_t{1} << 32)));
   // Frames begin at multiples of 8.
-  Buffer odd = journal.bytes;
-  odd.insert(odd.begin() + 4096, 4, std::uint8_t{1});
-  CHECK(read(odd, 4100, 0, journal.seal, frame) == Read::bad);
+  Bytes odd;
+  odd.append(journal.bytes.data(), 4100);
+  file::begin_frame(odd);
+  file::finish_frame(odd, 4100, journal.seal, 4100, journal_support::head(FrameType::seal, 1, 0));
+  CHECK(file::read_frame(odd.data(), odd.size(), 4100, 0, journal.seal, frame) == Read::bad);
 }
 
 TEST_CASE("SER-06 SER-10: a frame with what this version doesn't know is refused, however right its checksum") {
@@ -311,6 +313,21 @@ TEST_CASE("SER-06 SER-10: a frame with what this version doesn't know is refused
   CHECK(read_forged({{8, 0xc8}, {9, 0xff}, {10, 0xff}, {11, 0xff}}) == Read::bad);  // 2^32 with the head
   CHECK(read_forged({{8, 0}, {9, 0xff}, {10, 0xff}, {11, 0xff}}) == Read::bad);
   CHECK(read_forged({{11, 0x80}}) == Read::bad);
+}
+
+TEST_CASE("SER-10: a frame's size never wraps, in however large a journal") {
+  Journal journal;
+  journal.append(journal_support::head(FrameType::record, 1, 0), nullptr, 0);
+  std::uint8_t* const content_size = journal.bytes.data() + 4096 + 8;
+  const std::uint64_t limit = std::uint64_t{1} << 40;
+  Frame frame;
+  idem::detail::store_le32(content_size, 0xffffff00u);
+  REQUIRE(file::frame_impl::plausible(journal.bytes.data(), limit, 4096, 0, frame));
+  CHECK(frame.size == 0xffffff38u);
+  for (const std::uint32_t more : {0xffffff01u, 0xffffffc8u, 0xffffffffu}) {
+    idem::detail::store_le32(content_size, more);
+    CHECK_FALSE(file::frame_impl::plausible(journal.bytes.data(), limit, 4096, 0, frame));
+  }
 }
 
 TEST_CASE("T-41: a frame never says that the journal was on disk past the frame's own beginning") {

@@ -231,10 +231,12 @@ TEST_CASE("FDU-15: a lost sector below the durable end is damage, and what follo
           untouched.push_back(batch.frames[i]);
         }
       }
-      const Reading reading = read_all(bytes, batch.journal.seal, 4096);
-      REQUIRE(reading.damages == std::vector<std::uint64_t>{lost_at});
-      REQUIRE(reading.frames == untouched);
-      REQUIRE(reading.end == batch.journal.end());
+      for (const std::uint64_t known : {std::uint64_t{4096}, std::uint64_t{batch.durable}}) {
+        const Reading reading = read_all(bytes, batch.journal.seal, known);
+        REQUIRE(reading.damages == std::vector<std::uint64_t>{lost_at});
+        REQUIRE(reading.frames == untouched);
+        REQUIRE(reading.end == batch.journal.end());
+      }
     }
   }
 }
@@ -357,7 +359,7 @@ Tail judge_hostile(std::size_t size, std::size_t count) {
     const std::size_t at = 4096 + 64 * (i + 1);
     REQUIRE(at + 64 <= bytes.size());
     std::memcpy(bytes.data() + at + 4, "idmF", 4);
-    idem::detail::store_le32(bytes.data() + at + 8, static_cast<std::uint32_t>(bytes.size() - at - 56));
+    idem::detail::store_le32(bytes.data() + at + 8, idem::detail::record_bytes_impl::narrow(bytes.size() - at - 56));
     bytes[at + 12] = 1;
     bytes[at + 16] = 9;
   }
@@ -390,6 +392,37 @@ TEST_CASE("FDU-15: frames after the damage that are no news are no place to go o
   const Tail tail = file::judge_tail(journal.bytes.data(), journal.limit(), bad, 5, 4096, journal.seal);
   CHECK(tail.damaged);
   CHECK(tail.resume == good);
+}
+
+TEST_CASE("FDU-15: after damage the reading goes on with the first good frame, though only a later one tells") {
+  Journal journal;
+  journal.append(journal_support::head(FrameType::record, 1, 4096), journal_support::claim(1));
+  const std::size_t first = journal.end();
+  journal.append(journal_support::head(FrameType::record, 2, 4096), journal_support::claim(2));
+  journal.append(journal_support::head(FrameType::record, 3, first), journal_support::claim(3));
+  journal.bytes[4096 + 60] ^= 1;
+  Tail tail = file::judge_tail(journal.bytes.data(), journal.limit(), 4096, 0, 4096, journal.seal);
+  CHECK(tail.damaged);
+  CHECK(tail.resume == first);
+  // It may begin right behind eight bad bytes.
+  Journal close;
+  close.bytes.resize(4096 + 8, 1);
+  close.append(journal_support::head(FrameType::record, 1, 4104), journal_support::claim(1));
+  tail = file::judge_tail(close.bytes.data(), close.limit(), 4096, 0, 4096, close.seal);
+  CHECK(tail.damaged);
+  CHECK(tail.resume == 4104);
+}
+
+TEST_CASE("FDU-04: what a good frame holds isn't searched") {
+  Journal journal;
+  journal.append(journal_support::head(FrameType::record, 1, 4096), journal_support::claim(1));
+  journal.bytes[4096] ^= 1;
+  const std::size_t good = journal.end();
+  const std::string content = images(journal.header, good + 56, 4);
+  journal.append(journal_support::head(FrameType::record, 2, 4096), content.data(), content.size());
+  CHECK_FALSE(file::judge_tail(journal.bytes.data(), journal.limit(), 4096, 0, 4096, journal.seal).damaged);
+  journal.bytes[good] ^= 1;
+  CHECK(file::judge_tail(journal.bytes.data(), journal.limit(), 4096, 0, 4096, journal.seal).damaged);
 }
 
 }  // namespace file_scan
