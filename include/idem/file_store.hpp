@@ -118,9 +118,13 @@ class FileStore {
     });
   }
 
+  /// There is no lease to prolong: only says whether the owner still holds the key.
   Reply renew(const Key& key, const Ownership& owner, Duration) {
-    return change(key, About{.owned = true},
-                  [&](const Moment& at) { return protocol::renew(at.record, owner, forever, at.now, at.owner_gone); });
+    return change(key, About{.owned = true}, [&](const Moment& at) {
+      protocol::Transition held = protocol::renew(at.record, owner, forever, at.now, at.owner_gone);
+      held.change = protocol::Change::none;
+      return held;
+    });
   }
 
   /// Where the disk is so full that the result finds no room, the record is completed all the same, and the reply's

@@ -84,16 +84,17 @@ class Compaction {
   Problem look_around() {
     if (Problem problem = core_.enter()) return problem;
     const Leave leave{core_};
+    if (purpose_ != Purpose::recover && core_.page.poisoned()) return FileCore::poisoned();
     FileStatus old;
-    if (!status_of(core_.directory.get(), old_journal_name, old)) {
-      // Of a compactor that died. This one holds its lock, so that settling has to wait until that is given back.
+    if (!core_.page.poisoned() && !status_of(core_.directory.get(), old_journal_name, old)) {
+      // Of a compactor that died. Settling asks for the lock that this one holds.
       compactor_.close();
-      return core_.settle_old_journal();
+      if (Problem problem = core_.settle_old_journal()) return problem;
+      return {"a compaction that was cut off has been ended first; try again"};
     }
     if (purpose_ != Purpose::repair && core_.state.damage) {
       return {"the journal is damaged; look at verify(), restore a backup or call repair()"};
     }
-    if (purpose_ == Purpose::shrink && core_.page.poisoned()) return FileCore::poisoned();
     source_ = core_.journal;
     cut_ = core_.state.end;
     base_sequence_ = core_.state.last_sequence;
@@ -172,7 +173,7 @@ class Compaction {
     if (Problem problem = core_.enter()) return problem;
     const Leave leave{core_};
     if (core_.journal->identity.inode != source_->identity.inode) return {"the journal was replaced meanwhile"};
-    if (purpose_ == Purpose::shrink && core_.page.poisoned()) return FileCore::poisoned();
+    if (purpose_ != Purpose::recover && core_.page.poisoned()) return FileCore::poisoned();
     const std::uint64_t sequence = core_.next_sequence();
     if (Problem problem = copy_tail(core_.state.end)) return problem;
 
@@ -192,15 +193,11 @@ class Compaction {
     if (Problem problem = read_back()) return problem;
     if (Problem problem = status_of(next_->fd.get(), next_->identity)) return problem;
 
+    if (Problem problem = keep_old_journal()) return problem;
     const int directory = core_.directory.get();
-    if (::linkat(directory, journal_name, directory, old_journal_name, 0) != 0) {
-      // Without a second name the old journal can't be kept until the new one is on disk, so that it has to be now.
-      if (errno != EPERM && errno != EOPNOTSUPP) return {"cannot keep the old journal during a compaction", errno};
-      if (Problem problem = sync_data(next_->fd.get())) return problem;
-    }
     if (::renameat(directory, next_journal_name, directory, journal_name) != 0) {
       const int error = errno;
-      ::unlinkat(directory, old_journal_name, 0);
+      if (purpose_ != Purpose::recover) ::unlinkat(directory, old_journal_name, 0);
       return {"cannot give the new journal its name", error};
     }
     renamed_ = true;
@@ -212,6 +209,18 @@ class Compaction {
     core_.state = next_state_;
     core_.publish();
     return {};
+  }
+
+  /// Gives the old journal a second name, by which it is there until the new one is on disk.
+  Problem keep_old_journal() {
+    // After a failed fdatasync nobody knows what of the old one is on disk, and nobody but this thread gets anything
+    // done: here the new one has to be on disk before it gets its name, though the lock is held meanwhile.
+    if (purpose_ == Purpose::recover) return sync_data(next_->fd.get());
+    const int directory = core_.directory.get();
+    if (::linkat(directory, journal_name, directory, old_journal_name, 0) == 0) return {};
+    // So it does on a file system without hard links.
+    if (errno == EPERM || errno == EOPNOTSUPP) return sync_data(next_->fd.get());
+    return {"cannot keep the old journal during a compaction", errno};
   }
 
   /// Makes the new journal durable, and only then lets the old one go.

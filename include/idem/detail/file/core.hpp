@@ -130,6 +130,8 @@ inline Problem FileCore::settle_old_journal() {
       last = frame.sequence;
     }
     if (whole) {
+      // Another fdatasync may succeed without having written what the failed one didn't: recover() writes it anew.
+      if (marked_poisoned()) return {};
       if (Problem failed = sync_data(file.fd.get())) return failed;
     } else if (::renameat(directory.get(), old_journal_name, directory.get(), journal_name) != 0) {
       return {"cannot go back to the journal from before a compaction that was cut off", errno};
@@ -149,9 +151,7 @@ inline Problem FileCore::prepare_page() {
   const JournalHeader& header = journal->header;
   if (!page.describes(header.store)) {
     page.rebuild(header.store);
-    FileStatus marker;
-    const Problem absent = status_of(directory.get(), poisoned_name, marker);
-    if (!absent) page.poison(true);
+    if (marked_poisoned()) page.poison(true);
   }
   if (page.durable_end(header.generation) == 0) {
     page.start_generation(header.generation, header.snapshot_end, false);
@@ -295,6 +295,13 @@ inline Problem FileCore::append(FrameType type, std::uint64_t sequence, const Id
   static_cast<void>(apply_frame(index, state, journal->data(), offset, head));
   publish();
   return {};
+}
+
+inline bool FileCore::marked_poisoned() const noexcept {
+  if (page.poisoned()) return true;
+  FileStatus marker;
+  const Problem absent = status_of(directory.get(), poisoned_name, marker);
+  return absent.error != ENOENT;
 }
 
 inline void FileCore::poison() noexcept {

@@ -188,7 +188,7 @@ class FileCore {
   /// Waits until everything up to this frame is as durable as was asked for. Without the lock: the threads that wait
   /// share one fdatasync(2), as in Gray and Reuter, Transaction Processing, 9.4.7 (group commit).
   Problem sync(std::uint64_t sequence) {
-    if (!settings.power) return {};
+    if (!settings.power || page.durable_sequence() >= sequence) return {};
     std::unique_lock guard(sync_mutex_);
     for (;;) {
       if (page.durable_sequence() >= sequence) return {};
@@ -247,10 +247,13 @@ class FileCore {
   /// What opening found to be unsafe, once. Any thread.
   const char* take_warning() noexcept { return warning_.exchange(nullptr, std::memory_order_acq_rel); }
 
-  /// Ends a compaction that was cut off: whichever journal is whole becomes, or stays, the journal. Nothing where a
-  /// compactor is alive. REQUIRES: the store lock held.
+  /// Ends a compaction that was cut off: whichever journal is whole becomes, or stays, the journal. Nothing is done
+  /// where a compactor is alive; and after a failed fdatasync no journal is taken for one that is on disk. REQUIRES:
+  /// the store lock held.
   Problem settle_old_journal();
 
+  /// Whether an fdatasync failed since the last recovery, in this boot of the machine or before.
+  bool marked_poisoned() const noexcept;
   /// Says to every process that what is on disk isn't known. Any thread.
   void poison() noexcept;
   /// REQUIRES: entered.

@@ -153,7 +153,7 @@ class IndexTable {
 /// The tables, chosen by another byte of the digest, so that readers of different keys seldom meet and only one table
 /// at a time has to be moved when they grow.
 struct FileIndex {
-  static constexpr std::size_t table_count = 64;
+  static constexpr std::size_t table_count = 32;
 
   IndexTable tables[table_count];
 
