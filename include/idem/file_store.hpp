@@ -213,7 +213,7 @@ class FileStore {
           return true;
         },
         [] {});
-    if (engine_ != nullptr) engine_->compact_if_due();
+    if (engine_ != nullptr) engine_->maintain();
     return result;
   }
 
@@ -226,7 +226,7 @@ class FileStore {
           return change.change == protocol::Change::erase;
         },
         [] {});
-    if (engine_ != nullptr) engine_->compact_if_due();
+    if (engine_ != nullptr) engine_->maintain();
     return removed;
   }
 
@@ -296,7 +296,7 @@ class FileStore {
     Reply reply = change(key, About{.owned = true, .source = &request.source}, [&](const Moment& at) {
       return protocol::finish(at.record, request.owner, state, at.now, request.ttl);
     });
-    if (engine_ != nullptr) engine_->compact_if_due();
+    if (engine_ != nullptr) engine_->maintain();
     return reply;
   }
 

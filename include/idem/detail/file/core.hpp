@@ -207,11 +207,16 @@ inline Problem FileCore::catch_up() {
   for (;;) {
     Read stop = Read::nothing;
     if (Problem problem = read_frames(index, state, *journal, stop)) return problem;
+    // A page of zeros stands where the disk gave nothing: that says nothing about the journal.
+    if (journal->map.damaged()) return {"cannot be read", EIO, journal_name};
+    // Frames that the page knows of and that aren't there were lost: whatever else looks like an end, this isn't one.
+    const bool missing = page.sequence() > state.last_sequence;
     // A process that died left at most the beginning of its frame where the next one goes. After a crash of the machine
     // anything may stand anywhere, so that the first look goes up to the end.
-    if (stop == Read::nothing && state.tail_checked) break;
+    if (stop == Read::nothing && state.tail_checked && !missing) break;
     const std::uint64_t page_end = page.durable_end(journal->header.generation);
-    const std::uint64_t known = page_end > journal->header.snapshot_end ? page_end : journal->header.snapshot_end;
+    std::uint64_t known = page_end > journal->header.snapshot_end ? page_end : journal->header.snapshot_end;
+    if (missing && known <= state.end) known = state.end + 8;
     const Tail tail =
         judge_tail(journal->data(), state.allocated, state.end, state.last_sequence, known, journal->seal);
     if (tail.damaged) {

@@ -86,6 +86,8 @@ class FileCore {
   JournalState state;                    // REQUIRES: entered
   Bytes buffer;                          // REQUIRES: entered; frames are put together here
   std::atomic<bool> opened{false};
+  std::atomic<std::uint64_t> sync_at{
+      0};  // where nobody waits for the disk: the size at which it is synced all the same
   std::atomic<std::uint64_t> compact_at;       // the journal's size at which compaction is tried next
   std::atomic<std::uint64_t> indexed{0};       // the sequence number up to which the index is complete
   std::atomic<std::uint64_t> readable_end{0};  // of the journal that is mapped; every indexed frame ends before it

@@ -212,8 +212,29 @@ class Engine {
     return reply;
   }
 
-  void compact_if_due() {
+  /// What has to be done from time to time, by whoever comes by.
+  void maintain() {
+    const NoCancellation shield;
     FileCore& core = current().core;
+    sync_if_due(core);
+    compact_if_due(core);
+  }
+
+ private:
+  static constexpr std::size_t batch = 128;
+  static constexpr std::uint64_t unsynced = std::uint64_t{8} << 20;
+
+  /// Also where an answer needn't survive a loss of power the durable end moves on, so that damage far back isn't taken
+  /// for a torn tail.
+  static void sync_if_due(FileCore& core) {
+    if (core.settings.power) return;
+    const std::uint64_t end = core.readable_end.load(std::memory_order_acquire);
+    std::uint64_t due = core.sync_at.load(std::memory_order_relaxed);
+    if (end < due || !core.sync_at.compare_exchange_strong(due, end + unsynced)) return;
+    static_cast<void>(core.sync_everything());
+  }
+
+  void compact_if_due(FileCore& core) {
     const std::uint64_t end = core.readable_end.load(std::memory_order_acquire);
     std::uint64_t due = core.compact_at.load(std::memory_order_relaxed);
     // One thread tries; should it fail, as on a full disk, then once more when the journal has grown by a half.
@@ -221,10 +242,8 @@ class Engine {
     if (compaction(Purpose::shrink).answer != Answer::ok) return;
     const std::uint64_t left = core.readable_end.load(std::memory_order_acquire);
     core.compact_at.store((std::max)(core.settings.compact_at, 2 * left));
+    core.sync_at.store(left + unsynced);
   }
-
- private:
-  static constexpr std::size_t batch = 128;
 
   /// What an operation left to be done once the lock is given back.
   struct Done {

@@ -41,6 +41,8 @@ struct SameDigest {
 
 /// What the index keeps of a record frame.
 inline Held held_by(const Frame& frame) noexcept {
+  // Whether it can be read at all is found out when it is read.
+  if (frame.content[record_bytes_impl::at_format] != record_format) return Held::running;
   if (frame.content[record_bytes_impl::at_state] != static_cast<std::uint8_t>(State::in_progress)) {
     return Held::finished;
   }
