@@ -122,9 +122,9 @@ class SharedPage {
   /// The sequence number of the last frame appended; 0 where there is none, and where that isn't known. An index that
   /// holds another number, or none, isn't known to be complete.
   std::uint64_t sequence() const noexcept {
+    if (detached_.load(std::memory_order_acquire)) return 0;
     const std::uint64_t found = load(page_impl::at_sequence);
-    // Asked after the load: a fault in it damages the mapping.
-    return detached_.load(std::memory_order_acquire) || map_.damaged() ? 0 : found;
+    return map_.damaged() ? 0 : found;  // asked after the load, which may be what finds the damage
   }
   /// REQUIRES: the store's lock is held.
   void publish(std::uint64_t sequence) noexcept { put(page_impl::at_sequence, sequence); }
