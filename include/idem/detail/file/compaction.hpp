@@ -41,7 +41,9 @@ class Compaction {
  public:
   Compaction(FileCore& core, Purpose purpose) noexcept : core_(core), purpose_(purpose) {}
   ~Compaction() {
-    if (begun_ && !renamed_) ::unlinkat(core_.directory.get(), next_journal_name, 0);
+    if (renamed_) return;
+    if (begun_) ::unlinkat(core_.directory.get(), next_journal_name, 0);
+    if (kept_) ::unlinkat(core_.directory.get(), old_journal_name, 0);
   }
   Compaction(const Compaction&) = delete;
   Compaction& operator=(const Compaction&) = delete;
@@ -59,6 +61,7 @@ class Compaction {
     if (source_ == nullptr) return {};
     if (Problem problem = copy_snapshot()) return problem;
     if (Problem problem = follow()) return problem;
+    if (Problem problem = keep_old_journal()) return problem;
     if (Problem problem = switch_over()) return problem;
     return settle();
   }
@@ -193,12 +196,13 @@ class Compaction {
     if (Problem problem = read_back()) return problem;
     if (Problem problem = status_of(next_->fd.get(), next_->identity)) return problem;
 
-    if (Problem problem = keep_old_journal()) return problem;
+    // Without the old journal the new one has to be on disk before it gets its name, though the lock is held meanwhile.
+    if (!kept_) {
+      if (Problem problem = sync_data(next_->fd.get())) return problem;
+    }
     const int directory = core_.directory.get();
     if (::renameat(directory, next_journal_name, directory, journal_name) != 0) {
-      const int error = errno;
-      if (purpose_ != Purpose::recover) ::unlinkat(directory, old_journal_name, 0);
-      return {"cannot give the new journal its name", error};
+      return {"cannot give the new journal its name", errno};
     }
     renamed_ = true;
     core_.page.start_generation(next_->header.generation, next_->header.snapshot_end, false);
@@ -211,15 +215,20 @@ class Compaction {
     return {};
   }
 
-  /// Gives the old journal a second name, by which it is there until the new one is on disk.
+  /// Gives the old journal a second name, by which it is there until the new one is on disk. Without the lock: only a
+  /// compactor gives another file the name `journal`. That the second name is on disk before the first one changes its
+  /// meaning has to be made sure of, since a directory's entries may get there in any order.
   Problem keep_old_journal() {
     // After a failed fdatasync nobody knows what of the old one is on disk, and nobody but this thread gets anything
-    // done: here the new one has to be on disk before it gets its name, though the lock is held meanwhile.
-    if (purpose_ == Purpose::recover) return sync_data(next_->fd.get());
+    // done.
+    if (purpose_ == Purpose::recover) return {};
     const int directory = core_.directory.get();
-    if (::linkat(directory, journal_name, directory, old_journal_name, 0) == 0) return {};
+    if (::linkat(directory, journal_name, directory, old_journal_name, 0) == 0) {
+      kept_ = true;
+      return sync_directory(directory);
+    }
     // So it does on a file system without hard links.
-    if (errno == EPERM || errno == EOPNOTSUPP) return sync_data(next_->fd.get());
+    if (errno == EPERM || errno == EOPNOTSUPP) return {};
     return {"cannot keep the old journal during a compaction", errno};
   }
 
@@ -311,6 +320,7 @@ class Compaction {
   std::uint64_t allocated_ = 0;
   std::size_t left_behind_ = 0;
   bool begun_ = false;
+  bool kept_ = false;  // the old journal has its second name
   bool renamed_ = false;
 };
 

@@ -61,6 +61,10 @@ inline Problem FileCore::prepare() {
   const Problem missing = status_of(directory.get(), journal_name, found);
   if (missing) {
     if (missing.error != ENOENT) return missing;
+    FileStatus old;
+    if (status_of(directory.get(), old_journal_name, old).error != ENOENT) {
+      return {"the journal is gone, but journal.old is there; restore a backup, or rename that to journal"};
+    }
     if (page.sequence() != 0) {
       return {"the journal is gone, though there was one; restore it, or remove `page` too to begin with no records"};
     }
@@ -283,12 +287,19 @@ inline Problem FileCore::append(FrameType type, std::uint64_t sequence, const Id
   head.content = buffer.data() + frame_head_size;
 
   // Whatever can fail comes before the write.
+  bool ends_run = false;
   {
     IndexTable& table = index.table_of(digest);
     const std::lock_guard guard(table.mutex);
     if (!table.reserve()) return {"there is no memory for the index"};
+    const Place before = table.find(FileIndex::tag_of(digest), same_as(digest));
+    ends_run = !claim && before && before.held == Held::running;
   }
-  const std::uint64_t reserved = claim ? (std::uint64_t{state.running} + 1) * outcome_room : 0;
+  // What every other run in progress is sure to find is left alone. An outcome may take its own share.
+  std::uint64_t others = state.running;
+  if (claim) ++others;
+  if (ends_run) others = size <= outcome_room ? 0 : others - 1;
+  const std::uint64_t reserved = others * outcome_room;
   if (offset + head.size + reserved > state.allocated) {
     if (Problem problem = grow(offset + head.size + reserved)) return problem;
   }
@@ -297,7 +308,7 @@ inline Problem FileCore::append(FrameType type, std::uint64_t sequence, const Id
     static_cast<void>(zero(offset, offset + head.size));
     return problem;
   }
-  static_cast<void>(apply_frame(index, state, journal->data(), offset, head));
+  static_cast<void>(apply_frame(index, state, *journal, offset, head));
   publish();
   return {};
 }

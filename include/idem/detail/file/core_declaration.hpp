@@ -131,9 +131,14 @@ class FileCore {
     Place place;
     {
       const std::lock_guard guard(table.mutex);
-      place = table.find(FileIndex::tag_of(digest.bytes), SameDigest{journal->data(), digest.bytes});
+      place = table.find(FileIndex::tag_of(digest.bytes), same_as(digest.bytes));
     }
     return read(place, digest, found, why);
+  }
+
+  /// For looking up a digest. REQUIRES: the mutex of its table held.
+  SameDigest same_as(const std::uint8_t* digest) const noexcept {
+    return {journal->data(), digest, &journal->seal, readable_end.load(std::memory_order_acquire)};
   }
 
   /// REQUIRES: entered, or the mutex of the digest's table held.
@@ -144,6 +149,13 @@ class FileCore {
     // The bytes were good when they were indexed; they are looked at as if they had changed since.
     if (fields.content_size > readable_end.load(std::memory_order_acquire) - place.offset - frame_head_size) {
       why = "the record's length is wrong";
+      return Look::corrupt;
+    }
+    Frame whole;
+    // A record's own checksum doesn't cover who claimed it, on which everything depends while it's in progress.
+    if (place.held != Held::finished && read_frame(journal->data(), readable_end.load(std::memory_order_acquire),
+                                                   place.offset, 0, journal->seal, whole) != Read::frame) {
+      why = "the record's frame can't be read any more";
       return Look::corrupt;
     }
     found.sequence = fields.sequence;

@@ -92,7 +92,7 @@ class Engine {
     IDEM_TRY {
       IndexTable& table = core.index.table_of(digest.bytes);
       const std::lock_guard guard(table.mutex);
-      const Place place = table.find(FileIndex::tag_of(digest.bytes), SameDigest{core.journal->data(), digest.bytes});
+      const Place place = table.find(FileIndex::tag_of(digest.bytes), core.same_as(digest.bytes));
       if (!place || place.held != Held::finished) return false;
       const char* why = nullptr;
       if (core.read(place, digest, found, why) != Look::found) return false;
@@ -280,9 +280,14 @@ class Engine {
   }
 
   void announce(Attached& here) const {
-    if (const char* warning = here.core.take_warning()) {
-      on_event(Event{EventKind::store_warning, Key{}, 0, 0, warning});
+    const char* const warning = here.core.take_warning();
+    if (warning == nullptr || !on_event) return;
+    IDEM_TRY {
+      const std::string text = describe({warning}, here.core.settings.path);
+      on_event(Event{EventKind::store_warning, Key{}, 0, 0, text});
     }
+    IDEM_CATCH_UNWIND
+    IDEM_CATCH_ALL {}
   }
 
   template <class Decide>

@@ -29,13 +29,18 @@ inline constexpr const char* old_journal_name = "journal.old";
 /// Where a record frame's content has the fields that the index is made of (docs/record-format.md).
 inline constexpr std::size_t digest_in_frame = frame_head_size + record_bytes_impl::at_key;
 
-/// The digest of the record at `offset` is the one looked for.
+/// Whether the record at `offset` is that of the digest looked for. The index asks where 64 bits of the digest agree. A
+/// frame that can't be read any more counts as the one: a record that can't be read is never taken for an absent one.
 struct SameDigest {
   const std::uint8_t* journal;
   const std::uint8_t* digest;
+  const FrameSeal* seal;
+  std::uint64_t end;  // of what was read of the journal
 
   bool operator()(std::uint64_t offset) const noexcept {
-    return std::memcmp(journal + offset + digest_in_frame, digest, sizeof(Digest)) == 0;
+    if (std::memcmp(journal + offset + digest_in_frame, digest, sizeof(Digest)) == 0) return true;
+    Frame frame;
+    return read_frame(journal, end, offset, 0, *seal, frame) != Read::frame;
   }
 };
 
@@ -141,13 +146,13 @@ inline FrameFields fields_of(const std::uint8_t* frame) noexcept {
 }
 
 /// Puts one frame's meaning into the index and moves the state behind it. False where there is no memory for it.
-inline bool apply_frame(FileIndex& index, JournalState& state, const std::uint8_t* journal, std::uint64_t offset,
+inline bool apply_frame(FileIndex& index, JournalState& state, const JournalFile& file, std::uint64_t offset,
                         const Frame& frame) noexcept {
   const std::uint8_t* const digest = digest_of(frame);
   if (digest != nullptr) {
     IndexTable& table = index.table_of(digest);
     const std::uint64_t tag = FileIndex::tag_of(digest);
-    const SameDigest same{journal, digest};
+    const SameDigest same{file.data(), digest, &file.seal, state.end};
     const std::lock_guard lock(table.mutex);
     Place before;
     if (frame.type == FrameType::record) {
@@ -172,7 +177,7 @@ inline Problem read_frames(FileIndex& index, JournalState& state, const JournalF
     Frame frame;
     stop = read_frame(file.data(), state.allocated, state.end, state.last_sequence, file.seal, frame);
     if (stop != Read::frame) return {};
-    if (!apply_frame(index, state, file.data(), state.end, frame)) return {"there is no memory for the index"};
+    if (!apply_frame(index, state, file, state.end, frame)) return {"there is no memory for the index"};
   }
 }
 

@@ -79,7 +79,7 @@ inline FileReport verify_directory(const std::string& path) {
     Frame frame;
     if (read_frame(file.data(), state.allocated, state.end, state.last_sequence, file.seal, frame) == Read::frame) {
       ++report.frames;
-      if (!apply_frame(*index, state, file.data(), state.end, frame)) {
+      if (!apply_frame(*index, state, file, state.end, frame)) {
         return refuse({"there is no memory for the index"});
       }
       continue;

@@ -81,7 +81,7 @@ class Waiting {
     {
       IndexTable& table = core.index.table_of(digest);
       const std::lock_guard guard(table.mutex);
-      const Place place = table.find(FileIndex::tag_of(digest), SameDigest{core.journal->data(), digest});
+      const Place place = table.find(FileIndex::tag_of(digest), core.same_as(digest));
       if (!place || place.held != Held::running) return false;
       const char* why = nullptr;
       if (core.read(place, waiter_.key, found, why) != Look::found) return false;
