@@ -10,11 +10,9 @@ namespace support {
 
 class Directory {
  public:
-  Directory() {
-    const char* const base = std::getenv("TMPDIR");
-    std::string name = std::string(base != nullptr && *base != '\0' ? base : "/tmp") + "/idem-test-XXXXXX";
-    if (::mkdtemp(name.data()) == nullptr) std::abort();
-    path_ = std::move(name);
+  Directory() : Directory(base()) {}
+  explicit Directory(const std::string& above) : path_(above + "/idem-test-XXXXXX") {
+    if (::mkdtemp(path_.data()) == nullptr) std::abort();
   }
   Directory(Directory&& other) noexcept : path_(std::exchange(other.path_, {})) {}
   Directory& operator=(Directory&&) = delete;
@@ -27,6 +25,11 @@ class Directory {
   std::string operator/(const std::string& name) const { return path_ + "/" + name; }
 
  private:
+  static std::string base() {
+    const char* const wanted = std::getenv("TMPDIR");
+    return wanted != nullptr && *wanted != '\0' ? wanted : "/tmp";
+  }
+
   std::string path_;
 };
 
