@@ -7,29 +7,31 @@
 #include <idem/protocol.hpp>
 
 #include <cstddef>
-#include <memory>
 #include <string_view>
 
 IDEM_BEGIN_NAMESPACE
 namespace detail {
 
-/// Handlers in the order in which they're called. Filled once, before anybody calls them; `<vector>` would cost more to
-/// include than the whole guard. Thread safety: as a plain value.
+/// Handlers in the order in which they're called, of which there are few. Filled before anybody calls them; a vector
+/// would cost more to include than the guard itself. Thread safety: a plain value.
 class Observers {
  public:
   Observers() noexcept = default;
   /// Room for so many.
   explicit Observers(std::size_t count) : handlers_(count == 0 ? nullptr : new EventHandler[count]) {}
+  Observers(const Observers&) = delete;
+  Observers& operator=(const Observers&) = delete;
+  ~Observers() { delete[] handlers_; }
 
   /// REQUIRES: there is room.
   void add(const EventHandler& handler) noexcept { handlers_[count_++] = handler; }
 
   bool empty() const noexcept { return count_ == 0; }
-  const EventHandler* begin() const noexcept { return handlers_.get(); }
-  const EventHandler* end() const noexcept { return handlers_.get() + count_; }
+  const EventHandler* begin() const noexcept { return handlers_; }
+  const EventHandler* end() const noexcept { return handlers_ + count_; }
 
  private:
-  std::unique_ptr<EventHandler[]> handlers_ = {};
+  EventHandler* handlers_ = nullptr;
   std::size_t count_ = 0;
 };
 
