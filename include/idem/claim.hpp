@@ -7,14 +7,13 @@
 #include <idem/detail/config.hpp>
 #include <idem/detail/results.hpp>
 #include <idem/detail/signature.hpp>
+#include <idem/detail/slot.hpp>
 #include <idem/error.hpp>
 #include <idem/options.hpp>
 #include <idem/outcome.hpp>
 
 #include <concepts>
 #include <exception>
-#include <memory>
-#include <optional>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -36,14 +35,16 @@ struct ClaimAccess;
 /// once: never taken for success, never free. Thread safety: used by one thread at a time; it may change threads.
 class Claim {
  public:
-  Claim(Claim&&) noexcept = default;
+  Claim(Claim&& other) noexcept : held_(other.held_) { other.held_ = nullptr; }
   /// What the claim held before is put in doubt.
   Claim& operator=(Claim&& other) noexcept {
-    Claim moved(std::move(other));
-    std::swap(held_, moved.held_);
+    Held* const taken = other.held_;
+    other.held_ = nullptr;
+    delete held_;
+    held_ = taken;
     return *this;
   }
-  ~Claim() = default;
+  ~Claim() { delete held_; }
 
   /// The key is the caller's: go ahead, then say how it ended.
   bool acquired() const noexcept { return held_ != nullptr && held_->run.has_value(); }
@@ -69,7 +70,7 @@ class Claim {
     Access::key(outcome, Key(held_->key));
     // What a claim that has ended has made of the key, only the store knows.
     Reply now;
-    const bool ended = held_->run.has_value() && held_->run->ended();
+    const bool ended = held_->run.has_value() && (*held_->run).ended();
     if (ended) now = held_->store.find(held_->key);
     const Reply& reply = ended ? now : held_->reply;
     Access::facts(outcome) = detail::Facts(reply.record);
@@ -90,7 +91,7 @@ class Claim {
     if constexpr (sizeof...(V) == 0) {
       detail::Slot<void> slot;
       slot.emplace();
-      return ended(held_->run->complete(source<void>(slot, scratch), held_->ttl), Verdict::executed);
+      return ended((*held_->run).complete(source<void>(slot, scratch), held_->ttl), Verdict::executed);
     } else {
       return complete_with(scratch, std::decay_t<const V&>(value)...);
     }
@@ -98,22 +99,23 @@ class Claim {
 
 #if IDEM_EXCEPTIONS
   /// It failed for good, and that is the outcome: kept and replayed. failed, stale or unrecorded.
-  Verdict fail(const std::exception_ptr& failure) {
-    if (!open()) return Verdict::stale;
-    detail::Bytes scratch;
-    const Source kept =
-        KeepingOf<void>::failure_source(held_->store, failure, held_->key, detail::NoSeal{}, max_result_bytes, scratch);
-    return ended(held_->run->fail(kept, held_->ttl), Verdict::failed);
-  }
   template <class E>
-  requires(!std::same_as<E, std::exception_ptr>) Verdict fail(const E& exception) {
-    return fail(std::make_exception_ptr(exception));
+  Verdict fail(const E& failure) {
+    if constexpr (std::same_as<E, std::exception_ptr>) {
+      if (!open()) return Verdict::stale;
+      detail::Bytes scratch;
+      const Source kept = KeepingOf<void>::failure_source(held_->store, failure, held_->key, detail::NoSeal{},
+                                                          max_result_bytes, scratch);
+      return ended((*held_->run).fail(kept, held_->ttl), Verdict::failed);
+    } else {
+      return fail(std::make_exception_ptr(failure));
+    }
   }
 #endif
 
   /// Nothing happened: the key is free again. False where that couldn't be done, or the claim had ended.
   bool release() noexcept {
-    return open() && held_->run->release() == detail::Recorded::yes;
+    return open() && (*held_->run).release() == detail::Recorded::yes;
   }
 
   /// The key that is claimed; an empty one where the claim was moved from.
@@ -134,8 +136,10 @@ class Claim {
     Held(AnyStore on, const Key& of, Duration remember) : store(std::move(on)), key(of), ttl(remember) {}
 
     Context& context() {
-      if (!made_context.has_value()) made_context.emplace(key, reply.record, lease);
-      return made_context->context;
+      if (!made_context.has_value()) {
+        made_context.emplace_from([&] { return detail::ContextAccess::make(key, reply.record, lease); });
+      }
+      return *made_context;
     }
 
     AnyStore store;
@@ -144,14 +148,14 @@ class Claim {
     Reply reply = {};
     detail::LeaseState lease = {};
     detail::Observers observers = {};
-    std::optional<detail::ContextHolder> made_context = {};
-    std::optional<detail::Run<AnyStore>> run = {};
+    detail::Slot<Context> made_context;
+    detail::Slot<detail::Run<AnyStore>> run;
   };
 
-  explicit Claim(std::unique_ptr<Held> held) noexcept : held_(std::move(held)) {}
+  Claim(AnyStore store, const Key& key, Duration ttl) : held_(new Held(std::move(store), key, ttl)) {}
 
   bool open() const noexcept {
-    return acquired() && !held_->run->ended();
+    return acquired() && !(*held_->run).ended();
   }
 
   template <class V>
@@ -159,7 +163,7 @@ class Claim {
     static_assert(KeepingOf<V>::check());
     detail::Slot<V> slot;
     slot.emplace(std::move(value));
-    return ended(held_->run->complete(source<V>(slot, scratch), held_->ttl), Verdict::executed);
+    return ended((*held_->run).complete(source<V>(slot, scratch), held_->ttl), Verdict::executed);
   }
 
   template <class R>
@@ -172,15 +176,13 @@ class Claim {
     return recorded == detail::Recorded::stale ? Verdict::stale : Verdict::unrecorded;
   }
 
-  std::unique_ptr<Held> held_;
+  Held* held_;
 };
 
 namespace detail {
 struct ClaimAccess {
-  static std::unique_ptr<Claim::Held> hold(AnyStore store, const Key& key, Duration ttl) {
-    return std::make_unique<Claim::Held>(std::move(store), key, ttl);
-  }
-  static Claim claim(std::unique_ptr<Claim::Held> held) noexcept { return Claim(std::move(held)); }
+  static Claim make(AnyStore store, const Key& key, Duration ttl) { return Claim(std::move(store), key, ttl); }
+  static Claim::Held& held(Claim& claim) noexcept { return *claim.held_; }
 };
 }  // namespace detail
 
@@ -191,32 +193,33 @@ Claim claim(S& store, const Key& key, const ClaimOptions& options = {}) {
   detail::check_span(options.ttl, false, "ClaimOptions::ttl");
   detail::check_span(options.lease, false, "ClaimOptions::lease");
   detail::check_span(options.wait_timeout, true, "ClaimOptions::wait_timeout");
-  auto held = detail::ClaimAccess::hold(AnyStore(store), key, options.ttl);
+  Claim made = detail::ClaimAccess::make(AnyStore(store), key, options.ttl);
+  auto& held = detail::ClaimAccess::held(made);
   detail::Terms terms;
   terms.lease = options.lease;
   terms.wait = options.wait_timeout;
   terms.take_over = options.on_in_doubt == OnInDoubt::rerun;
   detail::Waiting waiting;
-  detail::Acquisition<AnyStore> acquisition(held->store, held->key, terms, held->observers, &held->lease, waiting);
+  detail::Acquisition<AnyStore> acquisition(held.store, held.key, terms, held.observers, &held.lease, waiting);
   auto step = acquisition.claim();
   while (step == detail::Acquisition<AnyStore>::Step::wait) {
     acquisition.wait();
     step = acquisition.claim();
   }
-  held->reply = std::move(acquisition.reply());
+  held.reply = std::move(acquisition.reply());
   if (step == detail::Acquisition<AnyStore>::Step::run) {
-    held->run.emplace(held->store, held->key, held->reply.record, held->observers);
+    held.run.emplace(held.store, held.key, held.reply.record, held.observers);
   } else {
     // A claim may be kept for long, and must keep nothing of the store's back meanwhile.
     IDEM_TRY {
-      held->reply.payload = held->reply.payload.detach();
+      held.reply.payload = held.reply.payload.detach();
     }
     IDEM_CATCH_UNWIND
     IDEM_CATCH_ALL {
-      held->reply.payload = Payload(PayloadKind::lost, nullptr, nullptr);
+      held.reply.payload = Payload(PayloadKind::lost, nullptr, nullptr);
     }
   }
-  return detail::ClaimAccess::claim(std::move(held));
+  return made;
 }
 
 /// What check_lock found.

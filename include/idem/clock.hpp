@@ -2,10 +2,10 @@
 #pragma once
 
 #include <idem/detail/config.hpp>
+#include <idem/detail/shared_object.hpp>
 #include <idem/duration.hpp>
 
 #include <concepts>
-#include <memory>
 #include <type_traits>
 #include <utility>
 
@@ -27,7 +27,7 @@ class Clock {
                requires(const std::remove_cvref_t<Source>& source) {
                  { source() } -> std::convertible_to<TimePoint>;
                })) Clock(Source&& source)  // NOLINT: conversion is the point
-      : source_(std::make_shared<const std::remove_cvref_t<Source>>(std::forward<Source>(source))),
+      : source_(detail::SharedObject::make<std::remove_cvref_t<Source>>(std::forward<Source>(source))),
         read_([](const void* object) noexcept -> TimePoint {
           const auto& held = *static_cast<const std::remove_cvref_t<Source>*>(object);
           if constexpr (requires { held.now(); }) {
@@ -42,7 +42,7 @@ class Clock {
   TimePoint now() const noexcept { return read_(source_.get()); }
 
  private:
-  std::shared_ptr<const void> source_;
+  detail::SharedObject source_;
   TimePoint (*read_)(const void*) noexcept = nullptr;
 };
 

@@ -138,13 +138,6 @@ struct ContextAccess {
   }
 };
 
-/// A Context that can be a member.
-struct ContextHolder {
-  ContextHolder(const Key& key, const Record& record, LeaseState& lease) noexcept
-      : context(ContextAccess::make(key, record, lease)) {}
-  Context context;
-};
-
 }  // namespace detail
 
 IDEM_END_NAMESPACE

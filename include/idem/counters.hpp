@@ -2,12 +2,12 @@
 #pragma once
 
 #include <idem/detail/config.hpp>
+#include <idem/detail/shared_object.hpp>
 #include <idem/event.hpp>
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <string_view>
 
@@ -17,16 +17,16 @@ IDEM_BEGIN_NAMESPACE
 /// Thread safety: all members may be called from any thread.
 class Counters {
  public:
-  Counters() : counts_(std::make_shared<Counts>()) {}
+  Counters() : counts_(detail::SharedObject::make<Counts>()) {}
 
   void operator()(const Event& event) const noexcept {
     const auto kind = static_cast<std::size_t>(event.kind);
-    if (kind < event_kinds) counts_->of[kind].fetch_add(1, std::memory_order_relaxed);
+    if (kind < event_kinds) counts_.as<Counts>().of[kind].fetch_add(1, std::memory_order_relaxed);
   }
 
   std::uint64_t count(EventKind kind) const noexcept {
     const auto index = static_cast<std::size_t>(kind);
-    return index < event_kinds ? counts_->of[index].load(std::memory_order_relaxed) : 0;
+    return index < event_kinds ? counts_.as<Counts>().of[index].load(std::memory_order_relaxed) : 0;
   }
 
   /// All counts in the text format of Prometheus (version 0.0.4), as `PREFIX_events_total{event="…"}`.
@@ -40,7 +40,7 @@ class Counters {
       text += "{event=\"";
       text += name_of(static_cast<EventKind>(kind));
       text += "\"} ";
-      text += std::to_string(counts_->of[kind].load(std::memory_order_relaxed));
+      text += std::to_string(counts_.as<Counts>().of[kind].load(std::memory_order_relaxed));
       text += '\n';
     }
     return text;
@@ -50,7 +50,7 @@ class Counters {
   struct Counts {
     std::atomic<std::uint64_t> of[event_kinds] = {};
   };
-  std::shared_ptr<Counts> counts_;
+  detail::SharedObject counts_;
 };
 
 IDEM_END_NAMESPACE

@@ -1,9 +1,9 @@
 // Spans and points of time as idem takes and gives them.
 #pragma once
 
+#include <idem/detail/chrono.hpp>
 #include <idem/detail/config.hpp>
 
-#include <chrono>
 #include <compare>
 #include <cstdint>
 #include <limits>

@@ -4,14 +4,14 @@
 #pragma once
 
 #include <idem/detail/config.hpp>
+#include <idem/detail/shared_object.hpp>
 #include <idem/key.hpp>
 
+#include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <utility>
 
 IDEM_BEGIN_NAMESPACE
 
@@ -64,17 +64,17 @@ class IdempotencyError : public std::runtime_error {
  public:
   IdempotencyError(const ErrorInfo& info, const Key& key)
       : std::runtime_error(info.message),
-        key_(std::make_shared<const Key>(key)),
+        key_(detail::SharedObject::make<Key>(key)),
         verdict_(info.verdict),
         effect_(info.effect) {}
 
   /// Of the call; an empty one where its arguments have none.
-  const Key& key() const noexcept { return *key_; }
+  const Key& key() const noexcept { return key_.as<const Key>(); }
   Effect effect() const noexcept { return effect_; }
   Verdict verdict() const noexcept { return verdict_; }
 
  private:
-  std::shared_ptr<const Key> key_;
+  detail::SharedObject key_;
   Verdict verdict_;
   Effect effect_;
 };
@@ -125,11 +125,11 @@ class CorruptRecordError : public IdempotencyError {
 class ReplayedError : public IdempotencyError {
  public:
   ReplayedError(const ErrorInfo& info, const Key& key, std::string_view type_name)
-      : IdempotencyError(info, key), type_name_(std::make_shared<const std::string>(type_name)) {}
-  const std::string& type_name() const noexcept { return *type_name_; }
+      : IdempotencyError(info, key), type_name_(detail::SharedObject::make<std::string>(type_name)) {}
+  const std::string& type_name() const noexcept { return type_name_.as<const std::string>(); }
 
  private:
-  std::shared_ptr<const std::string> type_name_;
+  detail::SharedObject type_name_;
 };
 
 namespace detail {

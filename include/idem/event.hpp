@@ -2,11 +2,12 @@
 #pragma once
 
 #include <idem/detail/config.hpp>
+#include <idem/detail/shared_object.hpp>
 #include <idem/key.hpp>
 
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -73,7 +74,7 @@ class EventHandler {
   template <class F>
   requires(!std::same_as<std::remove_cvref_t<F>, EventHandler> && std::invocable<std::remove_cvref_t<F>&, const Event&>)
       EventHandler(F&& handler)  // NOLINT: conversion is the point
-      : handler_(std::make_shared<std::remove_cvref_t<F>>(std::forward<F>(handler))),
+      : handler_(detail::SharedObject::make<std::remove_cvref_t<F>>(std::forward<F>(handler))),
         call_([](void* object, const Event& event) { (*static_cast<std::remove_cvref_t<F>*>(object))(event); }) {}
 
   explicit operator bool() const noexcept { return call_ != nullptr; }
@@ -88,7 +89,7 @@ class EventHandler {
   }
 
  private:
-  std::shared_ptr<void> handler_;
+  detail::SharedObject handler_;
   void (*call_)(void*, const Event&) = nullptr;
 };
 

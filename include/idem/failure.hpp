@@ -58,18 +58,6 @@ enum class FailureKind : std::uint8_t {
   other = 14,
 };
 
-/// What std::system_error was made with, without the text of its code that it added.
-inline std::string own_message(const std::system_error& error) {
-  const std::string all = error.what();
-  const std::string added = error.code().message();
-  if (all == added) return {};
-  const std::string tail = ": " + added;
-  if (all.size() >= tail.size() && all.compare(all.size() - tail.size(), tail.size(), tail) == 0) {
-    return all.substr(0, all.size() - tail.size());
-  }
-  return all;
-}
-
 template <class E>
 concept FromMessage = std::is_constructible_v<E, const std::string&> || std::is_constructible_v<E, const char*>;
 
@@ -86,12 +74,18 @@ inline std::string_view text_of(const std::exception& error) noexcept {
   return text != nullptr ? std::string_view(text) : std::string_view();
 }
 
-class FailureWriter {
+// Templates as a whole, so that a program in which no store keeps bytes compiles nothing of them.
+template <class Exceptions>
+class FailureWriter;
+template <class Exceptions>
+class FailureReader;
+
+template <class... Named>
+class FailureWriter<ExceptionList<Named...>> {
  public:
   explicit FailureWriter(Writer& writer) noexcept : writer_(writer) {}
 
-  template <class... Named>
-  void write(const std::exception_ptr& failure, ExceptionList<Named...>) {
+  void write(const std::exception_ptr& failure) {
     IDEM_TRY {
       std::rethrow_exception(failure);
     }
@@ -134,6 +128,18 @@ class FailureWriter {
   }
 
  private:
+  /// What std::system_error was made with, without the text of its code that it added.
+  static std::string own_message(const std::system_error& error) {
+    const std::string all = error.what();
+    const std::string added = error.code().message();
+    if (all == added) return {};
+    const std::string tail = ": " + added;
+    if (all.size() >= tail.size() && all.compare(all.size() - tail.size(), tail.size(), tail) == 0) {
+      return all.substr(0, all.size() - tail.size());
+    }
+    return all;
+  }
+
   void head(FailureKind kind, std::string_view message, std::string_view type) {
     writer_.write(static_cast<std::uint8_t>(kind));
     writer_.write(message);
@@ -180,13 +186,13 @@ class FailureWriter {
   Writer& writer_;
 };
 
-class FailureReader {
+template <class... Named>
+class FailureReader<ExceptionList<Named...>> {
  public:
   FailureReader(Reader& reader, const Key& key, Effect effect) noexcept : reader_(reader), key_(key), effect_(effect) {}
 
   /// The stored failure, or nothing where the bytes are no failure (the reader then says why).
-  template <class... Named>
-  std::exception_ptr read(ExceptionList<Named...>) {
+  std::exception_ptr read() {
     const auto kind = static_cast<FailureKind>(reader_.read<std::uint8_t>());
     const auto message = reader_.read<std::string>();
     const auto type = reader_.read<std::string>();
@@ -230,7 +236,7 @@ class FailureReader {
         made = system(message, std::system_category());
         break;
       case FailureKind::named:
-        made = named(message, type, ExceptionList<Named...>{});
+        made = named(message, type);
         break;
       case FailureKind::other:
         made = replayed(message, type);
@@ -255,8 +261,7 @@ class FailureReader {
     return std::make_exception_ptr(std::system_error(code, message));
   }
 
-  template <class... Named>
-  std::exception_ptr named(const std::string& message, const std::string& type, ExceptionList<Named...>) {
+  std::exception_ptr named(const std::string& message, const std::string& type) {
     [[maybe_unused]] const auto shape = reader_.read<std::uint64_t>();
     std::exception_ptr made;
     const bool found = (rebuild<Named>(made, message, type, shape) || ...);

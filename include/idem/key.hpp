@@ -20,6 +20,12 @@ IDEM_BEGIN_NAMESPACE
 
 namespace detail {
 
+/// Writes text as `write` does, without what `write` makes of types of the program, so that a header that is included
+/// everywhere needs no instance of it.
+inline void write_text(Writer& out, std::string_view text) {
+  encode_text(out, Tag::string, text.data(), text.size());
+}
+
 /// What all keys of one guard have in common. Immutable; counted by the keys and guards that refer to it.
 class KeyDomain {
  public:
@@ -29,11 +35,11 @@ class KeyDomain {
       : scope_(scope), name_(name), version_(version), mac_(secret.data(), secret.size()), keyed_(!secret.empty()) {
     Bytes bytes;
     Writer writer(bytes, Form::exact);
-    writer.write(std::string_view{"idem key 1"});
-    writer.write(scope);
-    writer.write(name);
-    writer.write(version);
-    writer.write(parameters);
+    write_text(writer, "idem key 1");
+    write_text(writer, scope);
+    write_text(writer, name);
+    writer.put_tag_u64(Tag::non_negative, version);
+    write_text(writer, parameters);
     prefix_ = digest(bytes.data(), bytes.size());
   }
   KeyDomain(const KeyDomain&) = delete;
@@ -79,8 +85,10 @@ class DomainRef {
   }
   DomainRef(DomainRef&& other) noexcept : domain_(other.domain_), counted_(other.counted_) { other.counted_ = false; }
   DomainRef& operator=(DomainRef other) noexcept {
-    std::swap(domain_, other.domain_);
-    std::swap(counted_, other.counted_);
+    const DomainRef mine(domain_, counted_);
+    domain_ = other.domain_;
+    counted_ = other.counted_;
+    other.counted_ = false;
     return *this;
   }
   ~DomainRef() {
@@ -206,7 +214,7 @@ class KeyBuilder {
 inline Digest labelled_digest(const DomainRef& domain, std::string_view label, const void* data, std::size_t size) {
   Bytes bytes;
   Writer writer(bytes, Form::exact);
-  writer.write(label);
+  write_text(writer, label);
   bytes.append(domain->prefix().bytes, sizeof(Digest));
   bytes.append(data, size);
   return domain->digest(bytes.data(), bytes.size());

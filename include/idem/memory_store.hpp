@@ -2,6 +2,7 @@
 #pragma once
 
 #include <idem/clock.hpp>
+#include <idem/detail/chrono.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/detail/memory_core.hpp>
 #include <idem/detail/memory_entry.hpp>
@@ -17,7 +18,6 @@
 #include <idem/protocol.hpp>
 #include <idem/store.hpp>
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>

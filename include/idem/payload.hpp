@@ -85,17 +85,17 @@ class Payload {
   Payload(PayloadKind kind, const std::uint8_t* data, std::size_t size) noexcept
       : kind_(kind), object_(data), size_(size) {}
 
-  Payload(Payload&& other) noexcept { swap(other); }
+  Payload(Payload&& other) noexcept { take(other); }
   Payload& operator=(Payload&& other) noexcept {
-    Payload moved(std::move(other));
-    swap(moved);
+    if (this != &other) {
+      let_go();
+      take(other);
+    }
     return *this;
   }
   Payload(const Payload&) = delete;
   Payload& operator=(const Payload&) = delete;
-  ~Payload() {
-    if (drop_ != nullptr) drop_(holder_, *this);
-  }
+  ~Payload() { let_go(); }
 
   PayloadKind kind() const noexcept { return kind_; }
   /// The object, where it is one of type T; else nullptr.
@@ -153,13 +153,23 @@ class Payload {
     }
   };
 
-  void swap(Payload& other) noexcept {
-    std::swap(kind_, other.kind_);
-    std::swap(type_, other.type_);
-    std::swap(object_, other.object_);
-    std::swap(size_, other.size_);
-    std::swap(holder_, other.holder_);
-    std::swap(drop_, other.drop_);
+  void let_go() noexcept {
+    if (drop_ != nullptr) drop_(holder_, *this);
+  }
+  // Member by member: each type that std::swap is given takes the compiler as long as all of this.
+  void take(Payload& other) noexcept {
+    kind_ = other.kind_;
+    type_ = other.type_;
+    object_ = other.object_;
+    size_ = other.size_;
+    holder_ = other.holder_;
+    drop_ = other.drop_;
+    other.kind_ = PayloadKind::nothing;
+    other.type_ = nullptr;
+    other.object_ = nullptr;
+    other.size_ = 0;
+    other.holder_ = nullptr;
+    other.drop_ = nullptr;
   }
 
   PayloadKind kind_ = PayloadKind::nothing;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <idem/detail/cancellation.hpp>
+#include <idem/detail/chrono.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/detail/run.hpp>
 #include <idem/detail/running.hpp>
@@ -12,7 +13,6 @@
 #include <idem/protocol.hpp>
 #include <idem/store.hpp>
 
-#include <chrono>
 #include <concepts>
 #include <cstdint>
 #include <string_view>

@@ -194,7 +194,7 @@ class GuardState {
   void collect_observers(std::index_sequence<I...>) {
     [[maybe_unused]] const auto collect = [&](const auto& extra) {
       using E = std::remove_cvref_t<decltype(extra)>;
-      if constexpr (std::is_same_v<typename role_of<E>::type, extra::observer>) observers_.push_back(extra.handler);
+      if constexpr (std::is_same_v<typename role_of<E>::type, extra::observer>) observers_.add(extra.handler);
     };
     (collect(std::get<I>(extras_)), ...);
   }
@@ -251,7 +251,7 @@ class GuardState {
   mutable F function_;
   Holder store_;
   std::tuple<Extras...> extras_;
-  Observers observers_ = {};
+  Observers observers_{count_of<extra::observer, Extras...>};
   DomainRef domain_ = {};
   DomainRef previous_ = {};
 };

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <idem/detail/bytes.hpp>
+#include <idem/detail/chrono.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/detail/crc32c.hpp>
 #include <idem/detail/endian.hpp>
@@ -9,7 +10,6 @@
 #include <idem/payload.hpp>
 #include <idem/protocol.hpp>
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>

@@ -248,7 +248,7 @@ class ResultKeeping {
     }
     static_cast<void>(store);
     const bool fits = put_in_envelope(scratch, key, seal, limit, 0,
-                                      [&](Writer& writer) { FailureWriter(writer).write(failure, Exceptions{}); });
+                                      [&](Writer& writer) { FailureWriter<Exceptions>(writer).write(failure); });
     if (fits) {
       source.data = scratch.data();
       source.size = scratch.size();
@@ -267,7 +267,7 @@ class ResultKeeping {
     std::exception_ptr failure;
     open_envelope(payload.data(), payload.size(), key, seal, [&](std::uint64_t shape, Reader& reader) {
       if (shape != 0) return false;
-      failure = FailureReader(reader, key, effect).read(Exceptions{});
+      failure = FailureReader<Exceptions>(reader, key, effect).read();
       return failure != nullptr;
     });
     return failure;

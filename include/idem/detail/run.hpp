@@ -3,6 +3,7 @@
 
 #include <idem/detail/cancellation.hpp>
 #include <idem/detail/config.hpp>
+#include <idem/detail/observers.hpp>
 #include <idem/event.hpp>
 #include <idem/key.hpp>
 #include <idem/protocol.hpp>
@@ -11,19 +12,9 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
 
 IDEM_BEGIN_NAMESPACE
 namespace detail {
-
-using Observers = std::vector<EventHandler>;
-
-inline void tell(const Observers& observers, EventKind kind, const Key& key, const Record& record,
-                 std::string_view message = {}) {
-  if (observers.empty()) return;
-  const Event event{kind, key, record.owner.epoch, record.attempt, message};
-  for (const EventHandler& observer : observers) observer(event);
-}
 
 /// What became of an outcome that was to be recorded.
 enum class Recorded : std::uint8_t { yes = 1, stale = 2, no = 3 };

@@ -2,10 +2,10 @@
 #pragma once
 
 #include <idem/clock.hpp>
+#include <idem/detail/chrono.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/duration.hpp>
 
-#include <chrono>
 #include <cstdint>
 #include <utility>
 
