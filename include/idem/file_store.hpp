@@ -79,14 +79,14 @@ class FileStore {
   static constexpr Keeps keeps = Keeps::bytes;
 
   /// Throws std::invalid_argument where an option can't be meant, and std::bad_alloc. The directory is made, with
-  /// everything above it, by the first operation.
+  /// everything above it, by the first operation; a relative path is meant from the working directory of this moment.
   explicit FileStore(std::string directory, FileStoreOptions options = {}) {
     if (directory.empty()) detail::raise(std::invalid_argument("idem: FileStore needs the name of a directory"));
     if (!options.lock_timeout.is_positive()) {
       detail::raise(std::invalid_argument("idem: FileStoreOptions::lock_timeout has to be more than zero"));
     }
     detail::file::FileSettings settings;
-    settings.path = std::move(directory);
+    settings.path = detail::file::absolute_path(std::move(directory));
     settings.clock = options.clock;
     settings.lock_timeout = options.lock_timeout.nanoseconds() / 1000 + 1;
     settings.compact_at = options.compact_at;

@@ -41,9 +41,9 @@ class Compaction {
  public:
   Compaction(FileCore& core, Purpose purpose) noexcept : core_(core), purpose_(purpose) {}
   ~Compaction() {
-    if (renamed_) return;
-    if (begun_) ::unlinkat(core_.directory.get(), next_journal_name, 0);
-    if (kept_) ::unlinkat(core_.directory.get(), old_journal_name, 0);
+    if (begun_ && !renamed_) ::unlinkat(core_.directory.get(), next_journal_name, 0);
+    if (kept_ && !renamed_) ::unlinkat(core_.directory.get(), old_journal_name, 0);
+    stand_down();
   }
   Compaction(const Compaction&) = delete;
   Compaction& operator=(const Compaction&) = delete;
@@ -83,6 +83,13 @@ class Compaction {
     return locked == Locked::obtained ? compactor_.set(std::move(lock)) : Problem{};
   }
 
+  /// Lets others compact. Closing alone wouldn't, where a child was made while the descriptor was on its way into
+  /// `compactor_`.
+  void stand_down() noexcept {
+    if (compactor_.get() >= 0) unlock(compactor_.get());
+    compactor_.close();
+  }
+
   /// Takes note of what there is to copy.
   Problem look_around() {
     if (Problem problem = core_.enter()) return problem;
@@ -91,7 +98,7 @@ class Compaction {
     FileStatus old;
     if (!core_.page.poisoned() && !status_of(core_.directory.get(), old_journal_name, old)) {
       // Of a compactor that died. Settling asks for the lock that this one holds.
-      compactor_.close();
+      stand_down();
       if (Problem problem = core_.settle_old_journal()) return problem;
       return {"a compaction that was cut off has been ended first; try again"};
     }

@@ -25,9 +25,15 @@ inline Problem FileCore::enter_with_turn() {
     if (Problem problem = open_files()) return problem;
     opened.store(true, std::memory_order_release);
   }
-  // Each round but the last finds that somebody replaced the journal, which takes them longer than reading it takes us.
+  // Each round but the last finds that somebody replaced the journal, which takes them longer than reading it takes us
+  // (or the lock's file, which nobody should).
   for (int round = 0; round < 64; ++round) {
     if (Problem problem = lock.acquire(page, settings.lock_timeout)) return problem;
+    if (!lock.is_current(directory.get())) {
+      lock.release(page);
+      if (Problem problem = lock.open(directory.get(), settings.group)) return problem;
+      continue;
+    }
     bool current = false;
     Problem problem = check_journal(current);
     if (!problem && current) problem = catch_up();

@@ -119,8 +119,8 @@ inline Problem judge_directory(int fd, const SystemStatus& status, bool group) n
   return {};
 }
 
-/// A sentence on a kind of file system, or null where there is nothing to say. The numbers are those of statfs(2) and of
-/// the kernel's include/uapi/linux/magic.h; virtiofs has that of FUSE.
+/// A sentence on a kind of file system, or null where there is nothing to say. The numbers are those of statfs(2) and
+/// of the kernel's include/uapi/linux/magic.h; virtiofs has that of FUSE.
 inline const char* warning_of_kind(std::uint64_t kind) noexcept {
   switch (kind & 0xffffffffu) {
     case 0x01021994:
@@ -195,6 +195,21 @@ inline const char* warning_of_place(int fd, const char* path) noexcept {
   }
   if (lies_in("/var/tmp")) return "the directory lies in /var/tmp: records may be deleted when they grow old";
   return nullptr;
+}
+
+/// The same path, from the root on where the working directory has a name. A store that is opened later, or once more
+/// by a child process, means the directory that its maker meant, wherever they have gone meanwhile.
+inline std::string absolute_path(std::string path) {
+  if (path.empty() || path.front() == '/') return path;
+  std::string here(256, '\0');
+  while (::getcwd(here.data(), here.size()) == nullptr) {
+    if (errno != ERANGE || here.size() > 65536) return path;
+    here.resize(here.size() * 2);
+  }
+  here.resize(std::strlen(here.c_str()));
+  if (here.front() != '/') return path;  // Linux: the working directory lies outside of this process's root
+  if (here.back() != '/') here += '/';
+  return here += path;
 }
 
 /// Opens the directory `path` of a store and sets `out`; all files are then opened relative to it, whatever becomes of

@@ -267,6 +267,8 @@ class Engine {
     reply.payload = {};
     IDEM_TRY {
       reply.message = describe(problem, here.core.settings.path);
+      const std::int64_t holder = problem.what == held_too_long ? here.core.lock.kept_out_by() : 0;
+      if (holder != 0) reply.message += "; it is process " + std::to_string(holder);
     }
     IDEM_CATCH_UNWIND
     IDEM_CATCH_ALL {}
@@ -385,10 +387,12 @@ class Engine {
   static void pay(Attached& here) {
     if (!here.owed.any() || here.core.page.poisoned()) return;
     FileCore& core = here.core;
-    here.owed.pay([&core](const Owed& owed) {
+    here.owed.pay([&here, &core](const Owed& owed) {
       Found found;
       const char* why = nullptr;
       if (core.look(owed.key, found, why) == Look::corrupt) return false;
+      // A forebear's claim is a dead handle here, whatever was tried with it while the store couldn't be reached.
+      if (found.record() != nullptr && here.inherited(found.owner)) return true;
       const TimePoint now = core.record_time();
       const protocol::Transition next = owed.release ? protocol::release(found.record(), owed.owner, now)
                                                      : protocol::abandon(found.record(), owed.owner, now);

@@ -9,12 +9,16 @@
 #include <idem/detail/file/page.hpp>
 #include <idem/detail/process.hpp>
 
+#include <atomic>
 #include <cstdint>
 
 IDEM_BEGIN_NAMESPACE
 namespace detail::file {
 
 inline constexpr const char* lock_name = "lock";
+
+inline constexpr const char* held_too_long =
+    "was held by another process for longer than lock_timeout; is that one stopped, or does its disk hang?";
 
 /// An exclusive flock(2) on the file `lock`, which is never replaced or unlinked, so that all who have it open mean the
 /// same one. The kernel frees it when its holder dies. The page's words only save those who wait the polling: without
@@ -31,7 +35,17 @@ class StoreLock {
     const NoCancellation shield;
     Fd file;
     if (Problem problem = open_file(directory, lock_name, Creation::if_missing, group, file)) return problem;
+    if (Problem problem = status_of(file.get(), identity_)) return problem;
     return descriptor_.set(static_cast<Fd&&>(file));
+  }
+
+  /// Whether the file that was opened still is the directory's. Where somebody else unlinked or replaced it, who opens
+  /// the store from then on locks another file: then `open` has to be called again. One system call.
+  /// REQUIRES: `acquire` succeeded.
+  bool is_current(int directory) const noexcept {
+    FileStatus named;
+    return !status_of(directory, lock_name, named) && named.inode == identity_.inode &&
+           named.device == identity_.device;
   }
 
   /// Waits for it, for at most about `timeout_micros` microseconds. Not for its own process: who holds it and asks
@@ -66,8 +80,8 @@ class StoreLock {
       const std::int64_t left = timeout_micros - (now - began);
       if (left <= 0) {
         bell.expect_sleepers();
-        return {"was held by another process for longer than lock_timeout; is that one stopped, or does its disk hang?",
-                0, lock_name};
+        kept_out_by_.store(page.lock_holder(), std::memory_order_relaxed);
+        return {held_too_long, 0, lock_name};
       }
       // A holder that dies rings no bell, and one may ring it that uses another page.
       bell.sleep(ticket, left < longest_nap ? left : longest_nap);
@@ -82,6 +96,9 @@ class StoreLock {
     unlock(fd);
     page.lock_bell().ring(one_sleeper);
   }
+
+  /// Who held it when the time of the last `acquire` that failed was over, for messages; 0 where that isn't known.
+  std::int64_t kept_out_by() const noexcept { return kept_out_by_.load(std::memory_order_relaxed); }
 
   /// The id of the process that holds it, for messages; 0 where that isn't known.
   std::int64_t holder(const SharedPage& page) const noexcept { return page.lock_holder(); }
@@ -99,6 +116,8 @@ class StoreLock {
   }
 
   ForkClosed descriptor_;
+  FileStatus identity_ = {};
+  std::atomic<std::int64_t> kept_out_by_{0};
 };
 
 }  // namespace detail::file
