@@ -77,6 +77,15 @@ std::string read_file(const std::string& path) {
   return content_of(fd.get());
 }
 
+// Without the C library where that is possible: ThreadSanitizer would take the open and the write for a race, as it is.
+void print(int fd) {
+#if defined(__linux__)
+  static_cast<void>(::syscall(SYS_write, fd, "what others print", 17));
+#else
+  static_cast<void>(::write(fd, "what others print", 17) != 0);
+#endif
+}
+
 }  // namespace
 
 TEST_CASE("FSE-06: whatever the umask, files and directories get exactly the mode that they need") {
@@ -257,14 +266,12 @@ TEST_CASE("FSE-08: a file that is swapped while it is opened is never the wrong 
       const std::string next = folder / "next";
       if (i % 3 == 0) {
         static_cast<void>(::symlink((elsewhere / "victim").c_str(), next.c_str()));
-      } else if (i % 3 == 1) {
-        static_cast<void>(::link((elsewhere / "victim").c_str(), next.c_str()));
       } else {
-        ::close(::open(next.c_str(), O_WRONLY | O_CREAT | O_EXCL, 0600));
+        const int fd = ::open(next.c_str(), O_WRONLY | O_CREAT | O_EXCL, 0600);
+        if (i % 3 == 1) static_cast<void>(::fchmod(fd, 0666));
+        ::close(fd);
       }
       static_cast<void>(::rename(next.c_str(), (folder / "journal").c_str()));
-      // Two names of one file: rename(2) leaves both.
-      ::unlink(next.c_str());
     }
   }
   int good = 0;
@@ -272,8 +279,8 @@ TEST_CASE("FSE-08: a file that is swapped while it is opened is never the wrong 
   for (int i = 0; i < 20000 || (good == 0 && i < 1000000); ++i) {
     Fd fd;
     if (file::open_file(folder.get(), "journal", Creation::never, false, fd)) continue;
-    file::FileStatus status;
-    if (file::status_of(fd.get(), status) || status.inode == victim.inode) ++wrong;
+    struct stat status = {};
+    if (::fstat(fd.get(), &status) != 0 || status.st_ino == victim.inode || (status.st_mode & 07777u) != 0600u) ++wrong;
     ++good;
   }
   ::kill(racer, SIGKILL);
@@ -289,7 +296,7 @@ TEST_CASE("FDU-14: with the standard streams closed, what others write there nev
     std::atomic<bool> over{false};
     std::thread writer([&over] {
       while (!over.load()) {
-        for (int fd = 0; fd < 3; ++fd) static_cast<void>(::write(fd, "what others print", 17) != 0);
+        for (int fd = 0; fd < 3; ++fd) print(fd);
       }
     });
     int result = 0;
@@ -348,8 +355,9 @@ TEST_CASE("FLK-10: a directory is the same by whichever way it is reached, and f
   REQUIRE(::symlink("store", (folder / "link").c_str()) == 0);
   const int wrong = in_child([&] {
     if (::chdir((folder / "other").c_str()) != 0) return 1;
-    const std::string ways[] = {folder / "store",         folder / "link",    folder / "store/",   folder / "other/../store",
-                                std::string("../store"), folder / "./store", folder / "link/./."};
+    const std::string ways[] = {folder / "store",          folder / "link",    folder / "store/",
+                                folder / "other/../store", folder / "./store", folder / "link/./.",
+                                std::string("../store")};
     Fd first;
     for (const std::string& way : ways) {
       Fd directory, lock;

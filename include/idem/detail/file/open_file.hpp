@@ -82,8 +82,9 @@ inline Problem open_file(int directory, const char* name, Creation creation, boo
     }
     if (made) status.st_mode = (status.st_mode & ~07777u) | mode;
     if (const char* const reason = judge_file(directory, status, group, max_links)) return {reason, 0, file};
-    // A name that somebody took away between open and fstat isn't among the links: what counts is that the file, while
-    // it has no more of them, is still the one of this name.
+    // A name that somebody took away between open and fstat isn't among the links. So the file, while it has no more of
+    // them, must still be the one of this name; which also finds out whether it has been replaced. Two more changes of
+    // names within the few instructions of this check can't be seen by anybody.
     SystemStatus named;
     if (call_fstatat(directory, name, named) != 0 || named.st_ino != status.st_ino || named.st_dev != status.st_dev ||
         named.st_nlink > max_links) {
