@@ -81,7 +81,10 @@ Read read_forged(Changes changes, std::size_t content_size = 16) {
   std::uint8_t* const frame = journal.bytes.data() + 4096;
   for (const auto& [at, value] : changes) frame[at] = value;
   const std::size_t size = journal.bytes.size() - 4096;
-  idem::detail::store_le32(frame, idem::detail::crc32c(journal.seal.start(4096), frame + 4, size - 4));
+  std::uint32_t crc = idem::detail::crc32c(journal.seal.start(4096), frame + 4, size - 4);
+  const std::size_t last = (std::min)(content.size(), std::size_t{4});
+  crc = idem::detail::crc32c(crc, content.data() + content.size() - last, last);
+  idem::detail::store_le32(frame, crc);
   Frame out;
   return read(journal.bytes, 4096, 6, journal.seal, out);
 }

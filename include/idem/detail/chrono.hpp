@@ -1,13 +1,22 @@
 // The durations, clocks and literals of <chrono>.
 //
-// libstdc++ keeps them apart from the calendars and streams of <chrono>, in the header by which its own <mutex> and
-// <condition_variable> have them; <chrono> would add a tenth to what including idem costs. Elsewhere it is <chrono>.
+// libstdc++ 12 to 14 keep them apart from the calendars and streams of <chrono>, in the header by which their own <mutex>
+// and <condition_variable> have them; <chrono> would add a tenth to what including idem costs. Elsewhere it is <chrono>.
 // Whoever writes dates or prints durations includes <chrono>, as always.
 #pragma once
 
 #include <idem/detail/config.hpp>
 
-#if defined(__GLIBCXX__) && __has_include(<bits/chrono.h>)
+#if defined(_GLIBCXX_RELEASE)
+#if _GLIBCXX_RELEASE >= 12 && _GLIBCXX_RELEASE <= 14 && __has_include(<bits/chrono.h>)
+#define IDEM_SMALL_CHRONO 1
+#endif
+#endif
+#if !defined(IDEM_SMALL_CHRONO)
+#define IDEM_SMALL_CHRONO 0
+#endif
+
+#if IDEM_SMALL_CHRONO
 #include <bits/chrono.h>
 #else
 #include <chrono>

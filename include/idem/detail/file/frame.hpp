@@ -178,16 +178,21 @@ inline constexpr std::size_t frame_size(std::size_t content_size) noexcept {
 
 namespace frame_impl {
 
-inline std::uint32_t checksum(const std::uint8_t* frame, std::size_t size, const FrameSeal& seal,
-                              std::uint64_t offset) noexcept {
-  return crc32c(seal.start(offset), frame + at_marker, size - at_marker);
+/// A record ends with a CRC of its own, and a CRC over bytes and their CRC is the same whatever the bytes are: they are
+/// divisible by the polynomial. So the content's last four bytes are taken a second time, without which any record would
+/// do in place of another one of the same length.
+inline std::uint32_t checksum(const std::uint8_t* frame, std::size_t size, std::uint32_t content_size,
+                              const FrameSeal& seal, std::uint64_t offset) noexcept {
+  const std::uint32_t crc = crc32c(seal.start(offset), frame + at_marker, size - at_marker);
+  const std::size_t again = content_size < 4 ? content_size : 4;
+  return crc32c(crc, frame + frame_head_size + content_size - again, again);
 }
 
-inline void seal_at(std::uint8_t* frame, std::size_t size, const FrameSeal& seal, std::uint64_t offset,
+inline void seal_at(std::uint8_t* frame, std::uint32_t content_size, const FrameSeal& seal, std::uint64_t offset,
                     std::uint64_t durable_end) noexcept {
   // Whoever hands in more than can be true must not thereby make a frame that nobody accepts.
   store_le64(frame + at_durable_end, durable_end < offset ? durable_end : offset);
-  store_le32(frame + at_crc, checksum(frame, size, seal, offset));
+  store_le32(frame + at_crc, checksum(frame, frame_size(content_size), content_size, seal, offset));
 }
 
 /// What read_frame() does but for the checksum: whether a whole frame can be at `offset`, and what its head says.
@@ -223,7 +228,7 @@ inline bool plausible(const std::uint8_t* journal, std::uint64_t limit, std::uin
 /// Whether the checksum of what plausible() found is right.
 inline bool sealed(const Frame& frame, const FrameSeal& seal, std::uint64_t offset) noexcept {
   const std::uint8_t* const head = frame.content - frame_head_size;
-  return checksum(head, frame.size, seal, offset) == load_le32(head + at_crc);
+  return checksum(head, frame.size, frame.content_size, seal, offset) == load_le32(head + at_crc);
 }
 
 }  // namespace frame_impl
@@ -252,7 +257,7 @@ inline void finish_frame(Bytes& out, std::size_t begin, const FrameSeal& seal, s
   store_le64(frame + at_sequence, head.sequence);
   store_le64(frame + at_time, static_cast<std::uint64_t>(head.time));
   std::memcpy(frame + at_owner, head.owner.bytes, sizeof head.owner.bytes);
-  seal_at(frame, size, seal, offset, head.durable_end);
+  seal_at(frame, record_bytes_impl::narrow(content_size), seal, offset, head.durable_end);
 }
 
 enum class Read : std::uint8_t {
@@ -278,7 +283,7 @@ inline Read read_frame(const std::uint8_t* journal, std::uint64_t limit, std::ui
 /// REQUIRES: read_frame() has found it to be a frame; offset is a multiple of 8.
 inline void move_frame(std::uint8_t* frame, const FrameSeal& to, std::uint64_t offset,
                        std::uint64_t durable_end) noexcept {
-  frame_impl::seal_at(frame, frame_size(load_le32(frame + frame_impl::at_content_size)), to, offset, durable_end);
+  frame_impl::seal_at(frame, load_le32(frame + frame_impl::at_content_size), to, offset, durable_end);
 }
 
 /// The 32 bytes of the digest of the key that a frame is about. Null for a seal, and where the content is too short for
