@@ -7,15 +7,6 @@
 
 #include <idem/detail/config.hpp>
 
-#if defined(_GLIBCXX_RELEASE)
-#if _GLIBCXX_RELEASE >= 12 && _GLIBCXX_RELEASE <= 14 && __has_include(<bits/chrono.h>)
-#define IDEM_SMALL_CHRONO 1
-#endif
-#endif
-#if !defined(IDEM_SMALL_CHRONO)
-#define IDEM_SMALL_CHRONO 0
-#endif
-
 #if IDEM_SMALL_CHRONO
 #include <bits/chrono.h>
 #else

@@ -54,6 +54,17 @@
 #define IDEM_CATCH_ALL else
 #endif
 
+// Whether detail/chrono.hpp may include what libstdc++ itself includes for clocks.
+#if defined(_GLIBCXX_RELEASE)
+#if _GLIBCXX_RELEASE >= 12 && _GLIBCXX_RELEASE <= 14 && __has_include(<bits/chrono.h>)
+#define IDEM_SMALL_CHRONO 1
+#else
+#define IDEM_SMALL_CHRONO 0
+#endif
+#else
+#define IDEM_SMALL_CHRONO 0
+#endif
+
 #if defined(_MSC_VER) && !defined(__clang__)
 #define IDEM_NOINLINE __declspec(noinline)
 #define IDEM_COLD __declspec(noinline)
