@@ -179,8 +179,8 @@ inline constexpr std::size_t frame_size(std::size_t content_size) noexcept {
 namespace frame_impl {
 
 /// A record ends with a CRC of its own, and a CRC over bytes and their CRC is the same whatever the bytes are: they are
-/// divisible by the polynomial. So the content's last four bytes are taken a second time, without which any record would
-/// do in place of another one of the same length.
+/// divisible by the polynomial. So the content's last four bytes are taken a second time, without which any record
+/// would do in place of another one of the same length.
 inline std::uint32_t checksum(const std::uint8_t* frame, std::size_t size, std::uint32_t content_size,
                               const FrameSeal& seal, std::uint64_t offset) noexcept {
   const std::uint32_t crc = crc32c(seal.start(offset), frame + at_marker, size - at_marker);
