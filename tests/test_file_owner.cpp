@@ -114,9 +114,12 @@ TEST_CASE("an owner file has a random name, mode 0600 and no content, and goes w
   CHECK(file::owner_impl::parse(name.c_str(), parsed));
   CHECK(parsed == id);
   CHECK(probe(folder, id) == Alive::yes);
+  const std::vector<int> open = open_descriptors();
   CHECK(sweep(folder).alive == 1);
+  CHECK(open_descriptors() == open);
   owner.remove(folder.get());
   CHECK(!owner.held());
+  CHECK(open_descriptors().size() == open.size() - 1);
   CHECK(!exists(folder, id));
   CHECK(probe(folder, id) == Alive::no);
   owner.remove(folder.get());
