@@ -67,6 +67,15 @@
 IDEM_BEGIN_NAMESPACE
 namespace detail {
 
+/// Asks the processor for what is at `place`, without waiting for it. Nothing needs to be there.
+IDEM_ALWAYS_INLINE void prefetch(const void* place) noexcept {
+#if defined(__GNUC__)
+  __builtin_prefetch(place);
+#else
+  static_cast<void>(place);
+#endif
+}
+
 /// Throws `error`, or ends the program where exceptions are off.
 template <class Error>
 [[noreturn]] IDEM_COLD void raise(Error&& error) {
