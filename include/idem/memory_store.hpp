@@ -2,6 +2,7 @@
 #pragma once
 
 #include <idem/clock.hpp>
+#include <idem/detail/cancellation.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/detail/memory_core.hpp>
 #include <idem/detail/memory_entry.hpp>
@@ -95,35 +96,10 @@ class MemoryStore {
   }
 
   Reply claim(const Key& key, const ClaimRequest& wanted, LeaseWatch* = nullptr) {
+    if (wanted.lease.is_forever()) return acquire(key, wanted);
     ClaimRequest request = wanted;
     request.lease = forever;  // the process proves that its threads live
-    for (;;) {
-      bool full = false;
-      Reply reply = locked(key, [&](Scene& at, Reply& answer) {
-        const protocol::Transition change =
-            protocol::claim(at.record(), request, at.now, false, at.shard.last_epoch + 1);
-        if (change.change != protocol::Change::write) {
-          at.tell(answer, change);
-          if (change.answer == Answer::unavailable) {
-            detail::answer_unavailable(answer, "the claim has no owner, or the epochs are used up");
-          }
-          return;
-        }
-        if (at.record() != nullptr && at.record()->state == State::in_progress) {
-          at.write(change.next);
-        } else if (!at.insert(key, change.next, answer, full)) {
-          return;
-        }
-        at.shard.last_epoch = change.next.owner.epoch;
-        answer.answer = change.answer;
-        answer.record = change.next;
-      });
-      if (!full) return reply;
-      if (!core_->make_room(core_->hash_of(key))) {
-        say_full(reply);
-        return reply;
-      }
-    }
+    return acquire(key, request);
   }
 
   Reply renew(const Key& key, const Ownership& owner, Duration) {
@@ -153,7 +129,7 @@ class MemoryStore {
     Reply reply = locked(key, [&](Scene& at, Reply& answer) {
       const protocol::Transition change = protocol::resolve(at.record(), found.expected_epoch, resolver, found.state,
                                                             at.now, found.ttl, false, at.shard.last_epoch + 1);
-      at.finish(answer, change, source);
+      at.resolve(answer, change, source);
       if (change.change == protocol::Change::write) at.shard.last_epoch = change.next.owner.epoch;
       if (change.answer == Answer::unavailable) {
         detail::answer_unavailable(answer, "there is no token or no state to resolve the record with");
@@ -336,6 +312,19 @@ class MemoryStore {
 
   using Scene = detail::MemoryScene;
 
+  /// REQUIRES: the request has no lease.
+  Reply acquire(const Key& key, const ClaimRequest& request) {
+    for (;;) {
+      bool full = false;
+      Reply reply = locked(key, [&](Scene& at, Reply& answer) { full = !at.claim(answer, key, request); });
+      if (!full) return reply;
+      if (!core_->make_room(core_->hash_of(key))) {
+        say_full(reply);
+        return reply;
+      }
+    }
+  }
+
   bool usable() const noexcept { return core_ != nullptr && !core_->inherited(); }
   /// Why nothing can be done, or null.
   const char* refusal(const Key& key) const noexcept {
@@ -383,7 +372,7 @@ class MemoryStore {
   Reply finish(const Key& key, const FinishRequest& request, State state) {
     detail::KeptSource source(request.source);
     return locked(key, [&](Scene& at, Reply& answer) {
-      at.finish(answer, protocol::finish(at.record(), request.owner, state, at.now, request.ttl), source);
+      at.finish(answer, request, state, source);
     });
   }
 
@@ -393,5 +382,12 @@ class MemoryStore {
 
   std::unique_ptr<detail::MemoryCore> core_;
 };
+
+namespace detail {
+// Its locks, clock and memory are no cancellation points. The user's clock, and copies and destructors of the user's
+// results, may have some, and are shielded where they are called.
+template <>
+inline constexpr bool shields_itself<MemoryStore> = true;
+}  // namespace detail
 
 IDEM_END_NAMESPACE

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <idem/detail/bytes.hpp>
+#include <idem/detail/cancellation.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/detail/memory_reclaim.hpp>
 #include <idem/key.hpp>
@@ -120,6 +121,7 @@ class KeptSource {
     if (memory.block == nullptr) return lose();
     IDEM_TRY {
       if (type_ != nullptr && !type_->trivial) {
+        const NoCancellation shield;  // the effect has happened: nothing may come between it and its record
         type_->copy(memory.block, from_);
       } else {
         std::memcpy(memory.block, from_, size_);
@@ -159,14 +161,12 @@ struct MemoryEntry : Retirable {
   Record record;
   alignas(KeptSource::inline_alignment) unsigned char room[KeptSource::inline_size];
 
-  explicit MemoryEntry(const Record& first) noexcept : record(first) {}
-
   /// Null where there is no memory, or the key is absurdly large.
-  static MemoryEntry* make(const Bytes& key, const Record& record) noexcept {
+  static MemoryEntry* make(const Bytes& key) noexcept {
     if (key.size() > (std::numeric_limits<std::uint32_t>::max)()) return nullptr;
     void* memory = ::operator new(sizeof(MemoryEntry) + key.size(), std::nothrow);
     if (memory == nullptr) return nullptr;
-    auto* entry = ::new (memory) MemoryEntry(record);
+    auto* entry = ::new (memory) MemoryEntry;
     entry->discard = &MemoryEntry::free;
     entry->key_size = key.size();
     std::memcpy(entry->key(), key.data(), key.size());

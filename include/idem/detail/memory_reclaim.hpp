@@ -17,6 +17,7 @@
 // makes no difference that the counts reach zero at different moments.
 #pragma once
 
+#include <idem/detail/cancellation.hpp>
 #include <idem/detail/config.hpp>
 
 #include <atomic>
@@ -120,6 +121,8 @@ class RetiredList {
     other.size_ = 0;
   }
   void free_all() noexcept {
+    if (first_ == nullptr) return;
+    const NoCancellation shield;  // the user's destructors may have cancellation points
     while (first_ != nullptr) {
       Retirable* const object = first_;
       first_ = object->next_retired;

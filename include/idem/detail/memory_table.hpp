@@ -241,9 +241,11 @@ struct alignas(64) MemoryShard {
 
   /// Looks at the next few slots and unlinks what has expired; costs nothing as long as nothing can have. A new record
   /// for every four slots keeps up with any stream of records, since a table has less than four slots to a record.
-  void sweep_some(TimePoint now) noexcept {
-    if (now < next_expiry) return;
+  /// Whether it looked.
+  bool sweep_some(TimePoint now) noexcept {
+    if (now < next_expiry) return false;
     sweep(4, now);
+    return true;
   }
   void sweep_all(TimePoint now) noexcept {
     if (now < next_expiry) return;

@@ -29,7 +29,7 @@ inline void tell(const Observers& observers, EventKind kind, const Key& key, con
 enum class Recorded : std::uint8_t { yes = 1, stale = 2, no = 3 };
 
 /// An acquired key. Ends in doubt when it's destroyed without an outcome, whatever the reason: an exception, the end of
-/// a thread, a forgotten call. A thread isn't cancelled while an outcome is being recorded.
+/// a thread, a forgotten call. A thread isn't cancelled while an outcome is being recorded and told.
 template <class S>
 class Run {
  public:
@@ -47,12 +47,12 @@ class Run {
   bool ended() const noexcept { return ended_; }
 
   Recorded complete(const Source& source, Duration ttl) {
-    const NoCancellation shield;
+    const NoCancellation shield(!shields_itself<S> || !observers_->empty());
     return finished(store_->complete(*key_, {record_.owner, ttl, source}), EventKind::completed,
                     source.kind == PayloadKind::lost);
   }
   Recorded fail(const Source& source, Duration ttl) {
-    const NoCancellation shield;
+    const NoCancellation shield(!shields_itself<S> || !observers_->empty());
     return finished(store_->fail(*key_, {record_.owner, ttl, source}), EventKind::failed, false);
   }
   /// The function didn't run, or its failure said that nothing happened. A key that had been in doubt is so again,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <idem/clock.hpp>
+#include <idem/detail/cancellation.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/duration.hpp>
 
@@ -29,7 +30,10 @@ class StoreClock {
   bool injected() const noexcept { return static_cast<bool>(injected_); }
 
   TimePoint now() const noexcept {
-    if (injected_) return injected_.now();
+    if (injected_) {
+      const NoCancellation shield;  // the user's clock may have cancellation points
+      return injected_.now();
+    }
     return at(monotonic());
   }
 
