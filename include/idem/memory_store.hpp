@@ -31,7 +31,7 @@
 IDEM_BEGIN_NAMESPACE
 
 struct MemoryStoreOptions {
-  /// The most records that the store holds, at roughly 300 bytes each. Once it is full of records that haven't expired,
+  /// The most records that the store holds, at roughly 250 bytes each. Once it is full of records that haven't expired,
   /// claims of new keys are refused: forgetting one would mean running its function again. Not zero.
   std::size_t max_entries = 1'000'000;
   /// By default the wall clock at the time when the store is made, moved on by the monotonic clock: setting the wall
@@ -234,7 +234,7 @@ class MemoryStore {
         for (std::size_t i = 0; i < size; ++i) {
           Key key;
           detail::KeyBuilder builder(key, batch[i].domain);
-          builder.writer().put_raw(batch[i].entry->key() + sizeof(Digest), batch[i].entry->key_size - sizeof(Digest));
+          builder.writer().put_raw(batch[i].entry->rest(), batch[i].entry->rest_size);
           const std::string text = key.text();
           each(RecordView{text, batch[i].record, batch[i].status});
         }

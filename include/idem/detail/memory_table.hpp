@@ -261,7 +261,7 @@ struct alignas(64) MemoryShard {
       use = i < 3 ? use->next : nullptr;
     }
     if (use == nullptr) {
-      use = ::new (std::nothrow) DomainUse{domain};
+      use = ::new (std::nothrow) DomainUse(domain);
       if (use == nullptr) return false;
       to_front(*use);
     } else if (use != domains_) {
@@ -273,11 +273,9 @@ struct alignas(64) MemoryShard {
     return true;
   }
   void disuse_domain(MemoryEntry& entry) noexcept {
-    if (--entry.domain->entries == 0) {
-      take_out(*entry.domain);
-      delete entry.domain;
-    }
-    entry.domain = nullptr;
+    if (--entry.domain->entries != 0) return;
+    take_out(*entry.domain);
+    reclaimer.retire(entry.domain, false);
   }
 
  private:
