@@ -117,11 +117,7 @@ class Context {
   friend struct detail::ContextAccess;
 
   Context(const Key& key, const Record& record, std::uint32_t attempt, detail::LeaseState& lease) noexcept
-      : key_(key),
-        lease_(lease),
-        epoch_(record.owner.epoch),
-        attempt_(attempt),
-        lease_until_(record.lease_until) {}
+      : key_(key), lease_(lease), epoch_(record.owner.epoch), attempt_(attempt), lease_until_(record.lease_until) {}
 
   const Key& key_;
   detail::LeaseState& lease_;

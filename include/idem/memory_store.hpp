@@ -95,11 +95,18 @@ class MemoryStore {
     return reply;
   }
 
-  Reply claim(const Key& key, const ClaimRequest& wanted, LeaseWatch* = nullptr) {
-    if (wanted.lease.is_forever()) return acquire(key, wanted);
-    ClaimRequest request = wanted;
-    request.lease = forever;  // the process proves that its threads live
-    return acquire(key, request);
+  Reply claim(const Key& key, const ClaimRequest& request, LeaseWatch* = nullptr) {
+    Reply reply;
+    for (;;) {
+      bool full = false;
+      locked(reply, key, [&](Scene& at) { full = !at.claim(reply, key, request); });
+      if (!full) return reply;
+      if (!core_->make_room(core_->hash_of(key))) {
+        say_full(reply);
+        return reply;
+      }
+      reply.message.clear();
+    }
   }
 
   Reply renew(const Key& key, const Ownership& owner, Duration) {
@@ -312,19 +319,6 @@ class MemoryStore {
 
   using Scene = detail::MemoryScene;
 
-  /// REQUIRES: the request has no lease.
-  Reply acquire(const Key& key, const ClaimRequest& request) {
-    for (;;) {
-      bool full = false;
-      Reply reply = locked(key, [&](Scene& at, Reply& answer) { full = !at.claim(answer, key, request); });
-      if (!full) return reply;
-      if (!core_->make_room(core_->hash_of(key))) {
-        say_full(reply);
-        return reply;
-      }
-    }
-  }
-
   bool usable() const noexcept { return core_ != nullptr && !core_->inherited(); }
   /// Why nothing can be done, or null.
   const char* refusal(const Key& key) const noexcept {
@@ -339,9 +333,14 @@ class MemoryStore {
   template <class Act>
   Reply locked(const Key& key, Act&& act) {
     Reply reply;
+    locked(reply, key, [&](Scene& at) { act(at, reply); });
+    return reply;
+  }
+  template <class Act>
+  void locked(Reply& reply, const Key& key, Act&& act) {
     if (const char* why = refusal(key)) {
       detail::answer_unavailable(reply, why);
-      return reply;
+      return;
     }
     const std::uint64_t hash = core_->hash_of(key);
     detail::MemoryShard& shard = core_->shard_of(hash);
@@ -350,11 +349,10 @@ class MemoryStore {
       std::lock_guard lock(shard.mutex);
       Scene scene{*core_, shard, detail::slot_hash(hash), core_->clock.now(), {}};
       scene.found = shard.find(scene.hash, key.bytes());
-      act(scene, reply);
+      act(scene);
       core_->settle(shard);
       shard.reclaimer.collect(core_->readers, free);
     }
-    return reply;
   }
 
   template <class Act>
@@ -371,9 +369,7 @@ class MemoryStore {
 
   Reply finish(const Key& key, const FinishRequest& request, State state) {
     detail::KeptSource source(request.source);
-    return locked(key, [&](Scene& at, Reply& answer) {
-      at.finish(answer, request, state, source);
-    });
+    return locked(key, [&](Scene& at, Reply& answer) { at.finish(answer, request, state, source); });
   }
 
   void tell(EventKind kind, const Key& key, const Record& record, std::string_view message) const {

@@ -166,9 +166,10 @@ constexpr void finish_at(Record& record, State state, TimePoint now, Duration tt
   record.lease_until = (TimePoint::max)();
 }
 
-/// Makes a record the claimer's. `next` is the record as it stands, or a new one where `judge_claim` says `anew`.
-/// REQUIRES: it says that the record changes.
-constexpr void acquire(Record& next, const ClaimRuling& ruling, const ClaimRequest& request, TimePoint now) noexcept {
+/// Makes a record the claimer's. `next` is the record as it stands, or a new one where `judge_claim` says `anew`;
+/// `lease` stands for the request's. REQUIRES: the ruling says that the record changes.
+constexpr void acquire(Record& next, const ClaimRuling& ruling, const ClaimRequest& request, Duration lease,
+                       TimePoint now) noexcept {
   // Taking over keeps what is known of the key: when it was first claimed, how often, and with which arguments.
   if (ruling.anew) next.started_at = now;
   next.state = State::in_progress;
@@ -176,7 +177,7 @@ constexpr void acquire(Record& next, const ClaimRuling& ruling, const ClaimReque
   if (next.attempt != (std::numeric_limits<std::uint32_t>::max)()) ++next.attempt;
   next.owner.token = request.owner;
   next.owner.epoch = ruling.epoch;
-  next.lease_until = later(now, request.lease);
+  next.lease_until = later(now, lease);
   if (request.fingerprint != nullptr && !next.has_fingerprint) {
     next.fingerprint = *request.fingerprint;
     next.has_fingerprint = true;
@@ -221,7 +222,7 @@ constexpr Transition claim(const Record* record, const ClaimRequest& request, Ti
   const ClaimRuling ruling = judge_claim(record, request, now, owner_gone, floor);
   Transition asked = detail::unchanged(ruling.answer, ruling.anew ? nullptr : record);
   asked.change = ruling.change;
-  if (ruling.change == Change::write) acquire(asked.next, ruling, request, now);
+  if (ruling.change == Change::write) acquire(asked.next, ruling, request, request.lease, now);
   return asked;
 }
 

@@ -39,8 +39,10 @@
 #if IDEM_FORCED_UNWIND
 #include <cxxabi.h>  // the exception that ends a cancelled thread
 // Stands before each handler that doesn't throw again: a cancelled thread must be let go.
-#define IDEM_CATCH_UNWIND \
-  catch (::abi::__forced_unwind&) { throw; }
+#define IDEM_CATCH_UNWIND           \
+  catch (::abi::__forced_unwind&) { \
+    throw;                          \
+  }
 #else
 #define IDEM_CATCH_UNWIND
 #endif

@@ -147,8 +147,8 @@ class Invocation : OutcomeWriter<State, R> {
   Recorded keep_value(Run<Store>& run, bool as_failure) {
     const auto keep = [&](Run<Store>& one) {
       Bytes scratch;
-      const Source source = result_source(one.key(), scratch);
-      return as_failure ? one.fail(source, options().ttl) : one.complete(source, options().ttl);
+      FinishRequest request{{}, options().ttl, result_source(one.key(), scratch)};
+      return as_failure ? one.fail(std::move(request)) : one.complete(std::move(request));
     };
     const Recorded recorded = keep(run);
     if (twin_ != nullptr) keep(*twin_);
@@ -244,9 +244,10 @@ class Invocation : OutcomeWriter<State, R> {
   Recorded keep_failure(Run<Store>& run, const std::exception_ptr& failure) {
     const auto keep = [&](Run<Store>& one) {
       Bytes scratch;
-      const Source source = Keeping::failure_source(state().store(), failure, one.key(), state().seal(),
-                                                    options().max_result_bytes, scratch);
-      return one.fail(source, options().ttl);
+      return one.fail({{},
+                       options().ttl,
+                       Keeping::failure_source(state().store(), failure, one.key(), state().seal(),
+                                               options().max_result_bytes, scratch)});
     };
     const Recorded recorded = keep(run);
     if (twin_ != nullptr) keep(*twin_);

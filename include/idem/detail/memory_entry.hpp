@@ -107,7 +107,7 @@ class KeptSource {
 
   static void free_block(const ObjectType* type, void* block) noexcept {
     if (type != nullptr && type->alignment > __STDCPP_DEFAULT_NEW_ALIGNMENT__) {
-      ::operator delete(block, std::align_val_t{type->alignment});
+      ::operator delete (block, std::align_val_t{type->alignment});
     } else {
       ::operator delete(block);
     }
@@ -121,7 +121,7 @@ class KeptSource {
       ~Memory() {
         if (block != nullptr) free_block(type, block);
       }
-    } memory{type_, aligned ? ::operator new(size_, std::align_val_t{type_->alignment}, std::nothrow)
+    } memory{type_, aligned ? ::operator new (size_, std::align_val_t{type_->alignment}, std::nothrow)
                             : ::operator new(size_, std::nothrow)};
     if (memory.block == nullptr) return lose();
     IDEM_TRY {
@@ -133,7 +133,9 @@ class KeptSource {
       }
     }
     IDEM_CATCH_UNWIND
-    IDEM_CATCH_ALL { return lose(); }
+    IDEM_CATCH_ALL {
+      return lose();
+    }
     block_ = std::exchange(memory.block, nullptr);
   }
   void lose() noexcept {
@@ -194,9 +196,7 @@ struct MemoryEntry : Retirable {
   }
 
   bool has_block() const noexcept { return place == Place::block; }
-  const void* object() const noexcept {
-    return place == Place::room ? room : place == Place::block ? block : nullptr;
-  }
+  const void* object() const noexcept { return place == Place::room ? room : place == Place::block ? block : nullptr; }
 
   /// Takes the payload over. Runs no code of the user.
   void keep(KeptSource& source) noexcept {

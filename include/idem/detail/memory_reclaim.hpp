@@ -31,7 +31,8 @@ namespace detail {
 inline unsigned reader_stripe() noexcept {
   static constinit std::atomic<unsigned> threads{0};
   static constinit thread_local unsigned stripe = 0;
-  if (stripe == 0) [[unlikely]] stripe = threads.fetch_add(1, std::memory_order_relaxed) | 0x80000000u;
+  if (stripe == 0) [[unlikely]]
+    stripe = threads.fetch_add(1, std::memory_order_relaxed) | 0x80000000u;
   return stripe;
 }
 

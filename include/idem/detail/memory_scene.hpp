@@ -22,12 +22,16 @@ namespace detail {
 inline constexpr const char* no_memory_for_record = "there is no memory for the record";
 
 /// A payload's end: the reader that it was for counts itself out.
-inline void leave_memory(void* count, const Payload&) noexcept { Readers::leave(*static_cast<Readers::Count*>(count)); }
+inline void leave_memory(void* count, const Payload&) noexcept {
+  Readers::leave(*static_cast<Readers::Count*>(count));
+}
 
 /// False, for the caller's convenience. A message for which there is no memory is left out.
 inline bool answer_unavailable(Reply& reply, std::string_view message) {
   reply.answer = Answer::unavailable;
-  IDEM_TRY { reply.message = message; }
+  IDEM_TRY {
+    reply.message = message;
+  }
   IDEM_CATCH_UNWIND
   IDEM_CATCH_ALL {}
   return false;
@@ -53,10 +57,10 @@ struct MemoryScene {
     if (found.entry->record.state != State::in_progress) shard.publish(*found.entry);
   }
 
-  /// False where the store is full, and then nothing has changed.
+  /// False where the store is full, and then nothing has changed. There are no leases, since the process proves that
+  /// its threads live.
   bool claim(Reply& answer, const Key& key, const ClaimRequest& request) {
-    const protocol::ClaimRuling ruling =
-        protocol::judge_claim(record(), request, now, false, shard.last_epoch + 1);
+    const protocol::ClaimRuling ruling = protocol::judge_claim(record(), request, now, false, shard.last_epoch + 1);
     answer.answer = ruling.answer;
     if (ruling.change != protocol::Change::write) {
       if (record() != nullptr) answer.record = *record();
@@ -68,14 +72,14 @@ struct MemoryScene {
     }
     if (!ruling.anew) {
       answer.record = *record();
-      protocol::acquire(found.entry->record, ruling, request, now);
+      protocol::acquire(found.entry->record, ruling, request, forever, now);
       changed();
     } else if (bool full = false; !insert(key, ruling, request, answer, full)) {
       return !full;
     }
     // Worked out twice rather than copied: what has just been written piece by piece can't be copied before each piece
     // has left the processor's store buffer.
-    protocol::acquire(answer.record, ruling, request, now);
+    protocol::acquire(answer.record, ruling, request, forever, now);
     shard.last_epoch = ruling.epoch;
     return true;
   }
@@ -96,7 +100,7 @@ struct MemoryScene {
       MemoryEntry::free(entry);
       return answer_unavailable(answer, no_memory_for_record);
     }
-    protocol::acquire(entry->record, ruling, request, now);
+    protocol::acquire(entry->record, ruling, request, forever, now);
     if (entry->record.state != State::in_progress) shard.publish(*entry);
     if (replaces) {
       shard.replace(found, entry);

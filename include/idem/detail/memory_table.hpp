@@ -28,7 +28,9 @@ struct MemorySlot {
 };
 
 /// A slot whose entry was unlinked, inside a run of used ones.
-inline MemoryEntry* memory_tombstone() noexcept { return reinterpret_cast<MemoryEntry*>(std::uintptr_t{1}); }
+inline MemoryEntry* memory_tombstone() noexcept {
+  return reinterpret_cast<MemoryEntry*>(std::uintptr_t{1});
+}
 inline bool holds_entry(const MemoryEntry* entry) noexcept {
   return entry != nullptr && entry != memory_tombstone();
 }
@@ -337,8 +339,8 @@ struct alignas(64) MemoryShard {
   }
 
   DomainUse* domains_ = nullptr;
-  std::size_t cursor_ = 0;                         // where the next look for expired records begins
-  TimePoint pass_expiry_ = (TimePoint::max)();     // what next_expiry will be when the cursor has gone round
+  std::size_t cursor_ = 0;                      // where the next look for expired records begins
+  TimePoint pass_expiry_ = (TimePoint::max)();  // what next_expiry will be when the cursor has gone round
 };
 
 }  // namespace detail

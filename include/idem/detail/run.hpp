@@ -46,14 +46,16 @@ class Run {
   const Record& record() const noexcept { return record_; }
   bool ended() const noexcept { return ended_; }
 
-  Recorded complete(const Source& source, Duration ttl) {
+  /// The request's owner is filled in here.
+  Recorded complete(FinishRequest&& request) {
     const NoCancellation shield(!shields_itself<S> || !observers_->empty());
-    return finished(store_->complete(*key_, {record_.owner, ttl, source}), EventKind::completed,
-                    source.kind == PayloadKind::lost);
+    request.owner = record_.owner;
+    return finished(store_->complete(*key_, request), EventKind::completed, request.source.kind == PayloadKind::lost);
   }
-  Recorded fail(const Source& source, Duration ttl) {
+  Recorded fail(FinishRequest&& request) {
     const NoCancellation shield(!shields_itself<S> || !observers_->empty());
-    return finished(store_->fail(*key_, {record_.owner, ttl, source}), EventKind::failed, false);
+    request.owner = record_.owner;
+    return finished(store_->fail(*key_, request), EventKind::failed, false);
   }
   /// The function didn't run, or its failure said that nothing happened. A key that had been in doubt is so again,
   /// since that says nothing about the earlier run: see `in_doubt()`.

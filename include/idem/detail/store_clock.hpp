@@ -56,7 +56,9 @@ class StoreClock {
     ::clock_gettime(clock, &time);
     return std::int64_t{time.tv_sec} * 1000000 + time.tv_nsec / 1000;
   }
-  static std::int64_t monotonic() noexcept { return read(CLOCK_MONOTONIC); }
+  static std::int64_t monotonic() noexcept {
+    return read(CLOCK_MONOTONIC);
+  }
 #else
   static std::int64_t monotonic() noexcept {
     const auto time = std::chrono::steady_clock::now().time_since_epoch();
@@ -64,7 +66,9 @@ class StoreClock {
   }
 #endif
 
-  TimePoint at(std::int64_t reading) const noexcept { return TimePoint{std::chrono::microseconds{offset_ + reading}}; }
+  TimePoint at(std::int64_t reading) const noexcept {
+    return TimePoint{std::chrono::microseconds{offset_ + reading}};
+  }
 
   Clock injected_;
   std::int64_t offset_ = 0;
