@@ -13,8 +13,9 @@
 //    All changes are read-modify-writes and counting out is a release, so that whatever the reader did with the object
 //    has happened before W2, and before the freeing.
 // A reader that got to the object on a path of several pointers (a table, then a slot; an entry, then its domain, which
-// is unlinked after the last of its entries) counted itself in before the first; whatever is unlinked while it is on its way was unlinked after R1 of that reader, who is thus waited for. It
-// makes no difference that the counts reach zero at different moments.
+// is unlinked after the last of its entries) counted itself in before the first; whatever is unlinked while it is on
+// its way was unlinked after R1 of that reader, who is thus waited for. It makes no difference that the counts reach
+// zero at different moments.
 #pragma once
 
 #include <idem/detail/cancellation.hpp>
