@@ -347,4 +347,47 @@ TEST_CASE_TEMPLATE("CXX-05: a thread that is cancelled inside the store's work p
   CHECK(once.try_call(1).verdict() == Verdict::in_doubt);
 }
 
+namespace {
+
+/// A result whose copies, and whose destructor once it has been copied, are cancellation points.
+struct Cancelled {
+  Cancelled() = default;
+  Cancelled(const Cancelled&) noexcept(false) : copied(true) { ::pthread_testcancel(); }
+  Cancelled& operator=(const Cancelled&) = delete;
+  ~Cancelled() {
+    if (copied) ::pthread_testcancel();
+  }
+  bool copied = false;
+};
+
+}  // namespace
+
+TEST_CASE("CXX-05: copying a result into a store and destroying it there can't be cancelled") {
+  idem::MemoryStore store;
+  std::atomic<int> runs{0};
+  auto once = idem::idempotent<"cancelled while copied">(
+      [&](int) {
+        runs.fetch_add(1);
+        ::pthread_cancel(::pthread_self());
+        return Cancelled();
+      },
+      store);
+  const auto run = [](void* guard) -> void* {
+    {
+      const auto outcome = static_cast<decltype(once)*>(guard)->try_call(1);
+      if (outcome.verdict() != Verdict::executed) return guard;
+    }
+    static_cast<void>(static_cast<decltype(once)*>(guard)->forget(1));
+    ::pthread_testcancel();
+    return guard;
+  };
+  pthread_t thread = {};
+  REQUIRE(::pthread_create(&thread, nullptr, run, &once) == 0);
+  void* ended = nullptr;
+  CHECK(::pthread_join(thread, &ended) == 0);
+  CHECK(ended == PTHREAD_CANCELED);
+  CHECK(runs.load() == 1);
+  CHECK(store.stats().records == 0);
+}
+
 #endif

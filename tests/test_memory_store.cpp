@@ -164,6 +164,30 @@ TEST_CASE("MEM: a result that can't be copied leaves the record completed, and s
   CHECK(store.peek(key_of(1), nullptr).payload.kind() == PayloadKind::lost);
 }
 
+TEST_CASE("MEM: a key is found whatever was forgotten beside it") {
+  MemoryStore store;
+  constexpr int keys = 4000;
+  // Each round forgets a third of what is there, in another pattern, and brings back what an earlier round forgot.
+  for (int round = 0; round < 6; ++round) {
+    for (int i = round % 2; i < keys; i += 2) put(store, key_of(i), i);
+    int found = 0;
+    int held = 0;
+    for (int i = 0; i < keys; ++i) {
+      if ((i * 7 + round) % 3 == 0) static_cast<void>(store.erase(key_of(i)));
+    }
+    for (int i = 0; i < keys; ++i) {
+      const bool forgotten = (i * 7 + round) % 3 == 0;
+      const bool peeked = store.peek(key_of(i), nullptr).answer == Answer::completed;
+      if (peeked != (store.find(key_of(i)).answer == Answer::completed)) FAIL("peek and find differ");
+      if (forgotten && peeked) FAIL("a forgotten key is there");
+      if (!forgotten && i % 2 == round % 2 && !peeked) FAIL("a key is missing");
+      if (peeked) ++found;
+    }
+    store.for_each([&](const idem::RecordView&) { ++held; });
+    CHECK(found == held);
+  }
+}
+
 TEST_CASE("T-11: a record that expired makes room for a new one, which no late sweep removes") {
   idem::testing::ManualClock clock;
   MemoryStore store(with(clock));

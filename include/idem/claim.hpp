@@ -91,7 +91,7 @@ class Claim {
     if constexpr (sizeof...(V) == 0) {
       detail::Slot<void> slot;
       slot.emplace();
-      return ended((*held_->run).complete(source<void>(slot, scratch), held_->ttl), Verdict::executed);
+      return ended((*held_->run).complete({{}, held_->ttl, source<void>(slot, scratch)}), Verdict::executed);
     } else {
       return complete_with(scratch, std::decay_t<const V&>(value)...);
     }
@@ -106,7 +106,7 @@ class Claim {
       detail::Bytes scratch;
       const Source kept = KeepingOf<void>::failure_source(held_->store, failure, held_->key, detail::NoSeal{},
                                                           max_result_bytes, scratch);
-      return ended((*held_->run).fail(kept, held_->ttl), Verdict::failed);
+      return ended((*held_->run).fail({{}, held_->ttl, kept}), Verdict::failed);
     } else {
       return fail(std::make_exception_ptr(failure));
     }
@@ -137,7 +137,7 @@ class Claim {
 
     Context& context() {
       if (!made_context.has_value()) {
-        made_context.emplace_from([&] { return detail::ContextAccess::make(key, reply.record, lease); });
+        made_context.emplace_from([&] { return detail::ContextAccess::make(key, reply.record, reply.record.attempt, lease); });
       }
       return *made_context;
     }
@@ -163,7 +163,7 @@ class Claim {
     static_assert(KeepingOf<V>::check());
     detail::Slot<V> slot;
     slot.emplace(std::move(value));
-    return ended((*held_->run).complete(source<V>(slot, scratch), held_->ttl), Verdict::executed);
+    return ended((*held_->run).complete({{}, held_->ttl, source<V>(slot, scratch)}), Verdict::executed);
   }
 
   template <class R>

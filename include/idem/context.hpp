@@ -116,12 +116,8 @@ class Context {
  private:
   friend struct detail::ContextAccess;
 
-  Context(const Key& key, const Record& record, detail::LeaseState& lease) noexcept
-      : key_(key),
-        lease_(lease),
-        epoch_(record.owner.epoch),
-        attempt_(record.attempt),
-        lease_until_(record.lease_until) {}
+  Context(const Key& key, const Record& record, std::uint32_t attempt, detail::LeaseState& lease) noexcept
+      : key_(key), lease_(lease), epoch_(record.owner.epoch), attempt_(attempt), lease_until_(record.lease_until) {}
 
   const Key& key_;
   detail::LeaseState& lease_;
@@ -133,8 +129,9 @@ class Context {
 namespace detail {
 
 struct ContextAccess {
-  static Context make(const Key& key, const Record& record, LeaseState& lease) noexcept {
-    return Context(key, record, lease);
+  /// `attempt` stands for the record's, for a call with two keys.
+  static Context make(const Key& key, const Record& record, std::uint32_t attempt, LeaseState& lease) noexcept {
+    return Context(key, record, attempt, lease);
   }
 };
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <idem/clock.hpp>
+#include <idem/detail/cancellation.hpp>
 #include <idem/detail/chrono.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/detail/memory_core.hpp>
@@ -30,7 +31,7 @@
 IDEM_BEGIN_NAMESPACE
 
 struct MemoryStoreOptions {
-  /// The most records that the store holds, at roughly 300 bytes each. Once it is full of records that haven't expired,
+  /// The most records that the store holds, at roughly 250 bytes each. Once it is full of records that haven't expired,
   /// claims of new keys are refused: forgetting one would mean running its function again. Not zero.
   std::size_t max_entries = 1'000'000;
   /// By default the wall clock at the time when the store is made, moved on by the monotonic clock: setting the wall
@@ -94,35 +95,17 @@ class MemoryStore {
     return reply;
   }
 
-  Reply claim(const Key& key, const ClaimRequest& wanted, LeaseWatch* = nullptr) {
-    ClaimRequest request = wanted;
-    request.lease = forever;  // the process proves that its threads live
+  Reply claim(const Key& key, const ClaimRequest& request, LeaseWatch* = nullptr) {
+    Reply reply;
     for (;;) {
       bool full = false;
-      Reply reply = locked(key, [&](Scene& at, Reply& answer) {
-        const protocol::Transition change =
-            protocol::claim(at.record(), request, at.now, false, at.shard.last_epoch + 1);
-        if (change.change != protocol::Change::write) {
-          at.tell(answer, change);
-          if (change.answer == Answer::unavailable) {
-            detail::answer_unavailable(answer, "the claim has no owner, or the epochs are used up");
-          }
-          return;
-        }
-        if (at.record() != nullptr && at.record()->state == State::in_progress) {
-          at.write(change.next);
-        } else if (!at.insert(key, change.next, answer, full)) {
-          return;
-        }
-        at.shard.last_epoch = change.next.owner.epoch;
-        answer.answer = change.answer;
-        answer.record = change.next;
-      });
+      locked(reply, key, [&](Scene& at) { full = !at.claim(reply, key, request); });
       if (!full) return reply;
       if (!core_->make_room(core_->hash_of(key))) {
         say_full(reply);
         return reply;
       }
+      reply.message.clear();
     }
   }
 
@@ -153,7 +136,7 @@ class MemoryStore {
     Reply reply = locked(key, [&](Scene& at, Reply& answer) {
       const protocol::Transition change = protocol::resolve(at.record(), found.expected_epoch, resolver, found.state,
                                                             at.now, found.ttl, false, at.shard.last_epoch + 1);
-      at.finish(answer, change, source);
+      at.resolve(answer, change, source);
       if (change.change == protocol::Change::write) at.shard.last_epoch = change.next.owner.epoch;
       if (change.answer == Answer::unavailable) {
         detail::answer_unavailable(answer, "there is no token or no state to resolve the record with");
@@ -258,7 +241,7 @@ class MemoryStore {
         for (std::size_t i = 0; i < size; ++i) {
           Key key;
           detail::KeyBuilder builder(key, batch[i].domain);
-          builder.writer().put_raw(batch[i].entry->key() + sizeof(Digest), batch[i].entry->key_size - sizeof(Digest));
+          builder.writer().put_raw(batch[i].entry->rest(), batch[i].entry->rest_size);
           const std::string text = key.text();
           each(RecordView{text, batch[i].record, batch[i].status});
         }
@@ -350,9 +333,14 @@ class MemoryStore {
   template <class Act>
   Reply locked(const Key& key, Act&& act) {
     Reply reply;
+    locked(reply, key, [&](Scene& at) { act(at, reply); });
+    return reply;
+  }
+  template <class Act>
+  void locked(Reply& reply, const Key& key, Act&& act) {
     if (const char* why = refusal(key)) {
       detail::answer_unavailable(reply, why);
-      return reply;
+      return;
     }
     const std::uint64_t hash = core_->hash_of(key);
     detail::MemoryShard& shard = core_->shard_of(hash);
@@ -361,11 +349,10 @@ class MemoryStore {
       std::lock_guard lock(shard.mutex);
       Scene scene{*core_, shard, detail::slot_hash(hash), core_->clock.now(), {}};
       scene.found = shard.find(scene.hash, key.bytes());
-      act(scene, reply);
+      act(scene);
       core_->settle(shard);
       shard.reclaimer.collect(core_->readers, free);
     }
-    return reply;
   }
 
   template <class Act>
@@ -382,9 +369,7 @@ class MemoryStore {
 
   Reply finish(const Key& key, const FinishRequest& request, State state) {
     detail::KeptSource source(request.source);
-    return locked(key, [&](Scene& at, Reply& answer) {
-      at.finish(answer, protocol::finish(at.record(), request.owner, state, at.now, request.ttl), source);
-    });
+    return locked(key, [&](Scene& at, Reply& answer) { at.finish(answer, request, state, source); });
   }
 
   void tell(EventKind kind, const Key& key, const Record& record, std::string_view message) const {
@@ -393,5 +378,12 @@ class MemoryStore {
 
   std::unique_ptr<detail::MemoryCore> core_;
 };
+
+namespace detail {
+// Its locks, clock and memory are no cancellation points. The user's clock, and copies and destructors of the user's
+// results, may have some, and are shielded where they are called.
+template <>
+inline constexpr bool shields_itself<MemoryStore> = true;
+}  // namespace detail
 
 IDEM_END_NAMESPACE

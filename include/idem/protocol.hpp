@@ -83,6 +83,17 @@ namespace protocol {
 
 enum class Change : std::uint8_t { none = 0, write = 1, erase = 2 };
 
+/// What to answer, and whether the record changes. How it changes is said by another function, which works in place:
+/// for stores to which copying a record matters.
+struct Ruling {
+  Answer answer = Answer::unavailable;
+  Change change = Change::none;
+};
+struct ClaimRuling : Ruling {
+  bool anew = false;        ///< Nothing is kept of the record that there was, if there was one.
+  std::uint64_t epoch = 0;  ///< Of the new owner, where the record changes.
+};
+
 /// What to answer, and what becomes of the record. `next` is the record after the transition, where there is one; the
 /// payload stays with it unless the operation brings another.
 struct Transition {
@@ -140,6 +151,13 @@ constexpr bool holds(const Record* record, const Ownership& owner) noexcept {
   return record != nullptr && owner.epoch != 0 && owner.token && record->owner == owner;
 }
 
+constexpr bool conflicts(const Record& record, const Digest* fingerprint) noexcept {
+  return fingerprint != nullptr && record.has_fingerprint && !(record.fingerprint == *fingerprint);
+}
+
+}  // namespace detail
+
+/// Makes a record in progress a finished one. REQUIRES: `judge_finish` says that it changes.
 constexpr void finish_at(Record& record, State state, TimePoint now, Duration ttl) noexcept {
   record.state = state;
   record.abandoned = false;
@@ -148,38 +166,24 @@ constexpr void finish_at(Record& record, State state, TimePoint now, Duration tt
   record.lease_until = (TimePoint::max)();
 }
 
-constexpr bool conflicts(const Record& record, const Digest* fingerprint) noexcept {
-  return fingerprint != nullptr && record.has_fingerprint && !(record.fingerprint == *fingerprint);
-}
-
-// Apart from claim, so that the one result is written in place: copying what has just been written piece by piece waits
-// until each piece has left the processor's store buffer.
-constexpr Transition acquire(const Record* known, const ClaimRequest& request, TimePoint now,
-                             std::uint64_t epoch) noexcept {
-  Transition taken;
-  taken.answer = Answer::acquired;
-  taken.change = Change::write;
-  Record& next = taken.next;
+/// Makes a record the claimer's. `next` is the record as it stands, or a new one where `judge_claim` says `anew`;
+/// `lease` stands for the request's. REQUIRES: the ruling says that the record changes.
+constexpr void acquire(Record& next, const ClaimRuling& ruling, const ClaimRequest& request, Duration lease,
+                       TimePoint now) noexcept {
   // Taking over keeps what is known of the key: when it was first claimed, how often, and with which arguments.
-  if (known != nullptr) {
-    next = *known;
-  } else {
-    next.started_at = now;
-  }
+  if (ruling.anew) next.started_at = now;
   next.state = State::in_progress;
   next.abandoned = false;
   if (next.attempt != (std::numeric_limits<std::uint32_t>::max)()) ++next.attempt;
-  next.owner = {request.owner, epoch};
-  next.lease_until = later(now, request.lease);
+  next.owner.token = request.owner;
+  next.owner.epoch = ruling.epoch;
+  next.lease_until = later(now, lease);
   if (request.fingerprint != nullptr && !next.has_fingerprint) {
     next.fingerprint = *request.fingerprint;
     next.has_fingerprint = true;
   }
   if (request.complete_at_once) finish_at(next, State::completed, now, request.ttl);
-  return taken;
 }
-
-}  // namespace detail
 
 /// What a claim of a finished record that hasn't expired is answered. Changes nothing, so that a store that can read a
 /// record without a lock may answer by this alone. REQUIRES: the record is completed or failed.
@@ -188,29 +192,38 @@ constexpr Answer replay(const Record& record, const Digest* fingerprint) noexcep
   return record.state == State::completed ? Answer::completed : Answer::failed;
 }
 
-/// Asks for the key. `floor`: see next_epoch.
-constexpr Transition claim(const Record* record, const ClaimRequest& request, TimePoint now, bool owner_gone,
-                           std::uint64_t floor) noexcept {
+/// What `claim` answers, without what it does.
+constexpr ClaimRuling judge_claim(const Record* record, const ClaimRequest& request, TimePoint now, bool owner_gone,
+                                  std::uint64_t floor) noexcept {
+  const auto answer = [](Answer is) noexcept { return ClaimRuling{{is, Change::none}, false, 0}; };
   const Status found = status(record, now, owner_gone);
-  if (!request.owner) return detail::unchanged(Answer::unavailable, record);
+  if (!request.owner) return answer(Answer::unavailable);
   if (found != Status::absent) {
     // The same claim once more, since its answer was lost: it gives the same answer, whatever became of the lease.
     if (record->owner.token == request.owner) {
-      if (record->state == State::in_progress && !record->abandoned) return detail::unchanged(Answer::acquired, record);
-      if (request.complete_at_once && record->state == State::completed)
-        return detail::unchanged(Answer::acquired, record);
+      if (record->state == State::in_progress && !record->abandoned) return answer(Answer::acquired);
+      if (request.complete_at_once && record->state == State::completed) return answer(Answer::acquired);
     }
-    if (record->state != State::in_progress) return detail::unchanged(replay(*record, request.fingerprint), record);
-    if (detail::conflicts(*record, request.fingerprint)) return detail::unchanged(Answer::conflict, record);
-    if (found == Status::running) return detail::unchanged(Answer::running, record);
-    if (!request.take_over) return detail::unchanged(Answer::in_doubt, record);
+    if (record->state != State::in_progress) return answer(replay(*record, request.fingerprint));
+    if (detail::conflicts(*record, request.fingerprint)) return answer(Answer::conflict);
+    if (found == Status::running) return answer(Answer::running);
+    if (!request.take_over) return answer(Answer::in_doubt);
   }
 
   const std::uint64_t previous = record == nullptr ? 0 : record->owner.epoch;
   const std::uint64_t epoch = next_epoch(previous > request.epoch_above ? previous : request.epoch_above, floor);
-  if (epoch == 0) return detail::unchanged(Answer::unavailable, record);
+  if (epoch == 0) return answer(Answer::unavailable);
+  return {{Answer::acquired, Change::write}, found == Status::absent, epoch};
+}
 
-  return detail::acquire(found == Status::absent ? nullptr : record, request, now, epoch);
+/// Asks for the key. `floor`: see next_epoch.
+constexpr Transition claim(const Record* record, const ClaimRequest& request, TimePoint now, bool owner_gone,
+                           std::uint64_t floor) noexcept {
+  const ClaimRuling ruling = judge_claim(record, request, now, owner_gone, floor);
+  Transition asked = detail::unchanged(ruling.answer, ruling.anew ? nullptr : record);
+  asked.change = ruling.change;
+  if (ruling.change == Change::write) acquire(asked.next, ruling, request, request.lease, now);
+  return asked;
 }
 
 /// Prolongs the owner's lease. Once it has ended it can't be renewed: others may have been told so already.
@@ -223,16 +236,23 @@ constexpr Transition renew(const Record* record, const Ownership& owner, Duratio
   return {Answer::ok, Change::write, next};
 }
 
+/// What `finish` answers, without what it does.
+constexpr Ruling judge_finish(const Record* record, const Ownership& owner, State state) noexcept {
+  if (!detail::holds(record, owner)) return {Answer::stale, Change::none};
+  if (record->state == state) return {Answer::ok, Change::none};
+  if (record->state != State::in_progress) return {Answer::stale, Change::none};
+  return {Answer::ok, Change::write};
+}
+
 /// Records an outcome. `state` is completed, or failed for a failure that is kept. An owner whose lease ended, or that
 /// abandoned the record, still may, as long as nobody took over: that resolves the doubt. Told twice, it answers twice
 /// the same.
 constexpr Transition finish(const Record* record, const Ownership& owner, State state, TimePoint now,
                             Duration ttl) noexcept {
-  if (!detail::holds(record, owner)) return detail::unchanged(Answer::stale, record);
-  if (record->state == state) return detail::unchanged(Answer::ok, record);
-  if (record->state != State::in_progress) return detail::unchanged(Answer::stale, record);
-  Transition finished{Answer::ok, Change::write, *record};
-  detail::finish_at(finished.next, state, now, ttl);
+  const Ruling ruling = judge_finish(record, owner, state);
+  Transition finished = detail::unchanged(ruling.answer, record);
+  finished.change = ruling.change;
+  if (ruling.change == Change::write) finish_at(finished.next, state, now, ttl);
   return finished;
 }
 
@@ -274,7 +294,7 @@ constexpr Transition resolve(const Record* record, std::uint64_t expected_epoch,
   if (epoch == 0 || !resolver || state == State::in_progress) return detail::unchanged(Answer::unavailable, record);
   Record next = *record;
   next.owner = {resolver, epoch};
-  detail::finish_at(next, state, now, ttl);
+  finish_at(next, state, now, ttl);
   return {Answer::ok, Change::write, next};
 }
 

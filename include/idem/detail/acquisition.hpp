@@ -63,13 +63,17 @@ class Acquisition {
   /// REQUIRES: everything that it's given outlives it.
   Acquisition(S& store, const Key& key, const Terms& terms, const Observers& observers, LeaseWatch* watch,
               Waiting& waiting) noexcept
-      : store_(store), key_(key), terms_(terms), observers_(observers), watch_(watch), waiting_(waiting) {}
+      : store_(store), key_(key), terms_(terms), observers_(observers), watch_(watch), waiting_(waiting) {
+    // The same token for each try: only the one that succeeds makes an acquisition of it.
+    request_.owner = new_owner<S>();
+    request_.lease = terms.lease;
+    request_.fingerprint = terms.fingerprint;
+    request_.epoch_above = terms.epoch_above;
+  }
 
   /// The first step, and the one after each `wait`.
   Step claim() {
-    // The same token for each try: only the one that succeeds makes an acquisition of it.
-    if (!owner_) owner_ = new_owner<S>();
-    if (!owner_) return give_up("the system has no random bytes for an owner token");
+    if (!request_.owner) return give_up("the system has no random bytes for an owner token");
     ask(terms_.take_over && innermost_frame == nullptr);
     if (reply().answer == Answer::running || reply().answer == Answer::in_doubt) {
       if (RunningFrame::on_this_stack(reply().record.owner.token)) {
@@ -96,15 +100,10 @@ class Acquisition {
 
  private:
   void ask(bool take_over) {
-    ClaimRequest request;
-    request.owner = owner_;
-    request.lease = terms_.lease;
-    request.fingerprint = terms_.fingerprint;
-    request.take_over = take_over;
-    request.epoch_above = terms_.epoch_above;
-    const NoCancellation shield;
+    request_.take_over = take_over;
+    const NoCancellation shield(!shields_itself<S>);
     reply_.reset();
-    reply_.emplace_from([&] { return store_.claim(key_, request, watch_); });
+    reply_.emplace_from([&] { return store_.claim(key_, request_, watch_); });
   }
 
   bool may_wait() {
@@ -148,7 +147,7 @@ class Acquisition {
   LeaseWatch* watch_;
   Waiting& waiting_;
   Slot<Reply> reply_;
-  OwnerToken owner_;
+  ClaimRequest request_;
   bool reentrant_ = false;
   bool gave_up_ = false;
 };

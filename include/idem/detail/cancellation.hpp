@@ -16,15 +16,16 @@ namespace detail {
 class NoCancellation {
  public:
 #if IDEM_FORCED_UNWIND
-  NoCancellation() noexcept {
-    ::pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before_);
+  /// Does nothing where it isn't `needed`.
+  explicit NoCancellation(bool needed = true) noexcept : needed_(needed) {
+    if (needed_) ::pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before_);
   }
   ~NoCancellation() {
     int ignored = 0;
-    ::pthread_setcancelstate(before_, &ignored);
+    if (needed_) ::pthread_setcancelstate(before_, &ignored);
   }
 #else
-  NoCancellation() noexcept {}
+  explicit NoCancellation(bool = true) noexcept {}
   ~NoCancellation() {}
 #endif
   NoCancellation(const NoCancellation&) = delete;
@@ -32,9 +33,16 @@ class NoCancellation {
 
 #if IDEM_FORCED_UNWIND
  private:
+  const bool needed_;
   int before_ = 0;
 #endif
 };
+
+/// Of a store whose operations, but for `wait`, have no cancellation point that they don't shield themselves: shielding
+/// all of an operation would cost it more than its lock. By the very type, since a class derived from a store may do
+/// anything.
+template <class S>
+inline constexpr bool shields_itself = false;
 
 }  // namespace detail
 IDEM_END_NAMESPACE

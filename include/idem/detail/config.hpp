@@ -39,8 +39,10 @@
 #if IDEM_FORCED_UNWIND
 #include <cxxabi.h>  // the exception that ends a cancelled thread
 // Stands before each handler that doesn't throw again: a cancelled thread must be let go.
-#define IDEM_CATCH_UNWIND \
-  catch (::abi::__forced_unwind&) { throw; }
+#define IDEM_CATCH_UNWIND           \
+  catch (::abi::__forced_unwind&) { \
+    throw;                          \
+  }
 #else
 #define IDEM_CATCH_UNWIND
 #endif
@@ -77,6 +79,15 @@
 
 IDEM_BEGIN_NAMESPACE
 namespace detail {
+
+/// Asks the processor for what is at `place`, without waiting for it. Nothing needs to be there.
+IDEM_ALWAYS_INLINE void prefetch(const void* place) noexcept {
+#if defined(__GNUC__)
+  __builtin_prefetch(place);
+#else
+  static_cast<void>(place);
+#endif
+}
 
 /// Throws `error`, or ends the program where exceptions are off.
 template <class Error>

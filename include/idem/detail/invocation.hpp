@@ -30,14 +30,15 @@ class Invocation : OutcomeWriter<State, R> {
   /// call under its other key, which ends the same way. Asks recover_with first where an earlier run is in doubt.
   void run(Run<Store>& run, Run<Store>* twin, LeaseState& lease, A&... arguments) {
     twin_ = twin;
-    Record record = run.record();
-    if (twin != nullptr && twin->record().attempt > record.attempt) record.attempt = twin->record().attempt;
-    attempt_ = record.attempt;
+    attempt_ = run.record().attempt;
+    if (twin != nullptr && twin->record().attempt > attempt_) attempt_ = twin->record().attempt;
     if (!state().observers().empty()) {
       const NoCancellation shield;  // the function hasn't begun, so that nothing is in doubt yet
+      Record record = run.record();
+      record.attempt = attempt_;
       tell(attempt_ > 1 ? EventKind::taken_over : EventKind::claimed, run.key(), record);
     }
-    Context context = ContextAccess::make(run.key(), record, lease);
+    Context context = ContextAccess::make(run.key(), run.record(), attempt_, lease);
     if constexpr (State::template has<extra::recovery>) {
       if (attempt_ > 1 && recovered(run, context, arguments...)) return;
     }
@@ -48,7 +49,7 @@ class Invocation : OutcomeWriter<State, R> {
   void run_unguarded(const Key& key, const Reply& reply, LeaseState& lease, A&... arguments) {
     tell(EventKind::unguarded, key, reply.record, reply.message);
     const Record record;
-    Context context = ContextAccess::make(key, record, lease);
+    Context context = ContextAccess::make(key, record, record.attempt, lease);
     IDEM_TRY {
       slot().emplace_from([&]() -> decltype(auto) {
         return invoke_with_context(state().function(), context, static_cast<A&&>(arguments)...);
@@ -146,8 +147,8 @@ class Invocation : OutcomeWriter<State, R> {
   Recorded keep_value(Run<Store>& run, bool as_failure) {
     const auto keep = [&](Run<Store>& one) {
       Bytes scratch;
-      const Source source = result_source(one.key(), scratch);
-      return as_failure ? one.fail(source, options().ttl) : one.complete(source, options().ttl);
+      FinishRequest request{{}, options().ttl, result_source(one.key(), scratch)};
+      return as_failure ? one.fail(std::move(request)) : one.complete(std::move(request));
     };
     const Recorded recorded = keep(run);
     if (twin_ != nullptr) keep(*twin_);
@@ -243,9 +244,10 @@ class Invocation : OutcomeWriter<State, R> {
   Recorded keep_failure(Run<Store>& run, const std::exception_ptr& failure) {
     const auto keep = [&](Run<Store>& one) {
       Bytes scratch;
-      const Source source = Keeping::failure_source(state().store(), failure, one.key(), state().seal(),
-                                                    options().max_result_bytes, scratch);
-      return one.fail(source, options().ttl);
+      return one.fail({{},
+                       options().ttl,
+                       Keeping::failure_source(state().store(), failure, one.key(), state().seal(),
+                                               options().max_result_bytes, scratch)});
     };
     const Recorded recorded = keep(run);
     if (twin_ != nullptr) keep(*twin_);
@@ -289,9 +291,8 @@ class Invocation : OutcomeWriter<State, R> {
 #endif
 
   void facts_of(const Run<Store>& run) const noexcept {
-    Record record = run.record();
-    record.attempt = attempt_;
-    facts(record);
+    facts(run.record());
+    Access::facts(outcome()).attempt = attempt_;
   }
 
   Run<Store>* twin_ = nullptr;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <idem/detail/bytes.hpp>
+#include <idem/detail/cancellation.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/detail/memory_reclaim.hpp>
 #include <idem/key.hpp>
@@ -21,12 +22,17 @@ IDEM_BEGIN_NAMESPACE
 namespace detail {
 
 /// What keys of one domain in one shard refer to. It counts its entries under the shard's lock, so that an entry
-/// doesn't have to count on the domain itself, which all threads that use a guard share.
-struct DomainUse {
-  DomainRef domain;
+/// doesn't have to count on the domain itself, which all threads that use a guard share. Readers without locks read the
+/// prefix: it's freed as entries are, and on another cache line than what the lock protects.
+struct DomainUse : Retirable {
   std::size_t entries = 0;
   DomainUse* next = nullptr;
   DomainUse* previous = nullptr;
+  alignas(64) const Digest prefix;
+  const DomainRef domain;
+
+  explicit DomainUse(const DomainRef& of) noexcept : prefix(of->prefix()), domain(of) { discard = &DomainUse::free; }
+  static void free(Retirable* retired) noexcept { delete static_cast<DomainUse*>(retired); }
 };
 
 struct MemoryEntry;
@@ -101,7 +107,7 @@ class KeptSource {
 
   static void free_block(const ObjectType* type, void* block) noexcept {
     if (type != nullptr && type->alignment > __STDCPP_DEFAULT_NEW_ALIGNMENT__) {
-      ::operator delete(block, std::align_val_t{type->alignment});
+      ::operator delete (block, std::align_val_t{type->alignment});
     } else {
       ::operator delete(block);
     }
@@ -115,18 +121,21 @@ class KeptSource {
       ~Memory() {
         if (block != nullptr) free_block(type, block);
       }
-    } memory{type_, aligned ? ::operator new(size_, std::align_val_t{type_->alignment}, std::nothrow)
+    } memory{type_, aligned ? ::operator new (size_, std::align_val_t{type_->alignment}, std::nothrow)
                             : ::operator new(size_, std::nothrow)};
     if (memory.block == nullptr) return lose();
     IDEM_TRY {
       if (type_ != nullptr && !type_->trivial) {
+        const NoCancellation shield;  // the effect has happened: nothing may come between it and its record
         type_->copy(memory.block, from_);
       } else {
         std::memcpy(memory.block, from_, size_);
       }
     }
     IDEM_CATCH_UNWIND
-    IDEM_CATCH_ALL { return lose(); }
+    IDEM_CATCH_ALL {
+      return lose();
+    }
     block_ = std::exchange(memory.block, nullptr);
   }
   void lose() noexcept {
@@ -143,43 +152,51 @@ class KeptSource {
   void* block_ = nullptr;
 };
 
-/// A record with its key, in one piece of memory. While it is in progress it changes under the shard's lock. Once
+/// A record with what its key has beyond the domain's prefix, in one piece of memory, which is kept small: a store of
+/// many records is as fast as memory is. While it is in progress it changes under the shard's lock. Once
 /// `published` it doesn't change any more, and readers without locks may use it until it is unlinked and they have
 /// counted themselves out.
 struct MemoryEntry : Retirable {
   MemoryWaiter* waiters = nullptr;
-  DomainUse* domain = nullptr;
-  const ObjectType* type = nullptr;  ///< Of `object`; null where that is bytes, or nothing.
-  const void* object = nullptr;      ///< In `room`, or a block of its own.
+  DomainUse* domain = nullptr;       ///< Stays when the entry is unlinked.
+  const ObjectType* type = nullptr;  ///< Of the object; null where that is bytes, or nothing.
   std::size_t object_size = 0;
-  std::size_t key_size = 0;
+  std::uint32_t rest_size = 0;  ///< Of the key, without the domain's prefix.
   PayloadKind kind = PayloadKind::nothing;
+  enum class Place : std::uint8_t { none, room, block } place = Place::none;  ///< Of the object.
   std::atomic<bool> published{false};
   bool linked = true;
   Record record;
-  alignas(KeptSource::inline_alignment) unsigned char room[KeptSource::inline_size];
+  union {
+    alignas(KeptSource::inline_alignment) unsigned char room[KeptSource::inline_size];
+    void* block;
+  };
 
-  explicit MemoryEntry(const Record& first) noexcept : record(first) {}
+  MemoryEntry() noexcept {}
 
-  /// Null where there is no memory, or the key is absurdly large.
-  static MemoryEntry* make(const Bytes& key, const Record& record) noexcept {
+  /// Without its domain. Null where there is no memory, or the key is absurdly large.
+  static MemoryEntry* make(const Bytes& key) noexcept {
     if (key.size() > (std::numeric_limits<std::uint32_t>::max)()) return nullptr;
-    void* memory = ::operator new(sizeof(MemoryEntry) + key.size(), std::nothrow);
+    const std::size_t rest = key.size() - sizeof(Digest);
+    void* memory = ::operator new(sizeof(MemoryEntry) + rest, std::nothrow);
     if (memory == nullptr) return nullptr;
-    auto* entry = ::new (memory) MemoryEntry(record);
+    auto* entry = ::new (memory) MemoryEntry;
     entry->discard = &MemoryEntry::free;
-    entry->key_size = key.size();
-    std::memcpy(entry->key(), key.data(), key.size());
+    entry->rest_size = static_cast<std::uint32_t>(rest);
+    std::memcpy(entry->rest(), key.data() + sizeof(Digest), rest);
     return entry;
   }
 
-  std::uint8_t* key() noexcept { return reinterpret_cast<std::uint8_t*>(this + 1); }
-  const std::uint8_t* key() const noexcept { return reinterpret_cast<const std::uint8_t*>(this + 1); }
-  bool has_key(const Bytes& other) const noexcept {
-    return key_size == other.size() && std::memcmp(key(), other.data(), key_size) == 0;
+  std::uint8_t* rest() noexcept { return reinterpret_cast<std::uint8_t*>(this + 1); }
+  const std::uint8_t* rest() const noexcept { return reinterpret_cast<const std::uint8_t*>(this + 1); }
+  bool has_key(const Bytes& key) const noexcept {
+    return rest_size + sizeof(Digest) == key.size() &&
+           std::memcmp(rest(), key.data() + sizeof(Digest), rest_size) == 0 &&
+           std::memcmp(domain->prefix.bytes, key.data(), sizeof(Digest)) == 0;
   }
 
-  bool has_block() const noexcept { return object != nullptr && object != room; }
+  bool has_block() const noexcept { return place == Place::block; }
+  const void* object() const noexcept { return place == Place::room ? room : place == Place::block ? block : nullptr; }
 
   /// Takes the payload over. Runs no code of the user.
   void keep(KeptSource& source) noexcept {
@@ -187,17 +204,18 @@ struct MemoryEntry : Retirable {
     type = source.type_;
     object_size = source.size_;
     if (source.block_ != nullptr) {
-      object = std::exchange(source.block_, nullptr);
+      block = std::exchange(source.block_, nullptr);
+      place = Place::block;
     } else if (source.from_ != nullptr) {
       std::memcpy(room, source.from_, source.size_);
-      object = room;
+      place = Place::room;
     }
   }
 
   /// What was kept. Valid for as long as the caller is a reader.
   Payload payload() const noexcept {
-    return type != nullptr ? Payload(kind, type, object)
-                           : Payload(kind, static_cast<const std::uint8_t*>(object), object_size);
+    return type != nullptr ? Payload(kind, type, object())
+                           : Payload(kind, static_cast<const std::uint8_t*>(object()), object_size);
   }
 
   /// Every change of state, of hands, or of being there at all is told to those who wait. Under the lock.
@@ -207,7 +225,7 @@ struct MemoryEntry : Retirable {
 
   static void free(Retirable* retired) noexcept {
     auto* const entry = static_cast<MemoryEntry*>(retired);
-    if (entry->has_block()) KeptSource::discard(entry->type, const_cast<void*>(entry->object));
+    if (entry->has_block()) KeptSource::discard(entry->type, entry->block);
     entry->~MemoryEntry();
     ::operator delete(entry);
   }

@@ -12,11 +12,13 @@
 //  - Where R1 comes before W2, the zero means that W2 saw this reader's counting out, or a later change of the count.
 //    All changes are read-modify-writes and counting out is a release, so that whatever the reader did with the object
 //    has happened before W2, and before the freeing.
-// A reader that got to the object on a path of several pointers (a table, then a slot) counted itself in before the
-// first; whatever is unlinked while it is on its way was unlinked after R1 of that reader, who is thus waited for. It
-// makes no difference that the counts reach zero at different moments.
+// A reader that got to the object on a path of several pointers (a table, then a slot; an entry, then its domain, which
+// is unlinked after the last of its entries) counted itself in before the first; whatever is unlinked while it is on
+// its way was unlinked after R1 of that reader, who is thus waited for. It makes no difference that the counts reach
+// zero at different moments.
 #pragma once
 
+#include <idem/detail/cancellation.hpp>
 #include <idem/detail/config.hpp>
 
 #include <atomic>
@@ -30,7 +32,8 @@ namespace detail {
 inline unsigned reader_stripe() noexcept {
   static constinit std::atomic<unsigned> threads{0};
   static constinit thread_local unsigned stripe = 0;
-  if (stripe == 0) [[unlikely]] stripe = threads.fetch_add(1, std::memory_order_relaxed) | 0x80000000u;
+  if (stripe == 0) [[unlikely]]
+    stripe = threads.fetch_add(1, std::memory_order_relaxed) | 0x80000000u;
   return stripe;
 }
 
@@ -120,6 +123,8 @@ class RetiredList {
     other.size_ = 0;
   }
   void free_all() noexcept {
+    if (first_ == nullptr) return;
+    const NoCancellation shield;  // the user's destructors may have cancellation points
     while (first_ != nullptr) {
       Retirable* const object = first_;
       first_ = object->next_retired;

@@ -27,21 +27,37 @@ struct MemorySlot {
   std::atomic<MemoryEntry*> entry{nullptr};
 };
 
+/// A slot whose entry was unlinked, inside a run of used ones.
+inline MemoryEntry* memory_tombstone() noexcept {
+  return reinterpret_cast<MemoryEntry*>(std::uintptr_t{1});
+}
+inline bool holds_entry(const MemoryEntry* entry) noexcept {
+  return entry != nullptr && entry != memory_tombstone();
+}
+
 /// Slots, a power of two of them, probed one after the other. Never all in use, so that each search ends.
+///
+/// Behind the slots stands a byte for each of them, whose bits say which entries are searched for from there: the upper
+/// bits of their hashes choose the bit. It answers nearly every search for a key that isn't there, and is small enough
+/// to stay in the processor's cache where the slots don't: the first call with a key needs no slot before it writes
+/// one. A reader without the lock that sees an older byte misses the entry.
 struct MemoryTable : Retirable {
   static constexpr std::size_t smallest = 8;
+
+  using Homes = std::atomic<std::uint8_t>;
 
   std::size_t mask = 0;
 
   /// Null where there is no memory.
   static MemoryTable* make(std::size_t capacity) noexcept {
-    if (capacity > (std::numeric_limits<std::size_t>::max)() / sizeof(MemorySlot) / 2) return nullptr;
-    void* memory = ::operator new(header_size() + capacity * sizeof(MemorySlot), std::nothrow);
+    if (capacity > (std::numeric_limits<std::size_t>::max)() / sizeof(MemorySlot) / 4) return nullptr;
+    void* memory = ::operator new(header_size() + capacity * (sizeof(MemorySlot) + sizeof(Homes)), std::nothrow);
     if (memory == nullptr) return nullptr;
     auto* table = ::new (memory) MemoryTable;
     table->discard = &MemoryTable::free;
     table->mask = capacity - 1;
     for (std::size_t i = 0; i < capacity; ++i) ::new (static_cast<void*>(table->slots() + i)) MemorySlot;
+    for (std::size_t i = 0; i < capacity; ++i) ::new (static_cast<void*>(table->homes() + i)) Homes{0};
     return table;
   }
 
@@ -50,20 +66,41 @@ struct MemoryTable : Retirable {
   }
   std::size_t capacity() const noexcept { return mask + 1; }
 
+  /// Where the search for a hash begins.
+  std::size_t home(std::uint32_t hash) const noexcept { return hash & mask; }
+  /// False where no entry has this hash. True says nothing.
+  bool may_hold(std::uint32_t hash) noexcept {
+    return (homes()[home(hash)].load(std::memory_order_relaxed) & home_bit(hash)) != 0;
+  }
+  /// Under the lock, before the entry is put into its slot.
+  void add_home(std::uint32_t hash) noexcept {
+    Homes& bits = homes()[home(hash)];
+    bits.store(static_cast<std::uint8_t>(bits.load(std::memory_order_relaxed) | home_bit(hash)),
+               std::memory_order_relaxed);
+  }
+  /// Under the lock, after an entry with this hash was taken out of its slot.
+  void count_homes_again(std::uint32_t hash) noexcept {
+    unsigned bits = 0;
+    for (std::size_t i = home(hash);; i = (i + 1) & mask) {
+      const MemoryEntry* const entry = slots()[i].entry.load(std::memory_order_relaxed);
+      if (entry == nullptr) break;
+      const std::uint32_t other = slots()[i].hash.load(std::memory_order_relaxed);
+      if (holds_entry(entry) && home(other) == home(hash)) bits |= home_bit(other);
+    }
+    homes()[home(hash)].store(static_cast<std::uint8_t>(bits), std::memory_order_relaxed);
+  }
+
   static void free(Retirable* table) noexcept { ::operator delete(static_cast<MemoryTable*>(table)); }
 
  private:
+  Homes* homes() noexcept { return reinterpret_cast<Homes*>(slots() + capacity()); }
+  static unsigned home_bit(std::uint32_t hash) noexcept { return 1u << (hash >> 29); }
+
   // A multiple of a slot's size, so that no slot lies across two cache lines where memory is aligned to 16.
   static constexpr std::size_t header_size() noexcept {
     return (sizeof(Retirable) + sizeof(std::size_t) + sizeof(MemorySlot) - 1) / sizeof(MemorySlot) * sizeof(MemorySlot);
   }
 };
-
-/// A slot whose entry was unlinked, inside a run of used ones.
-inline MemoryEntry* memory_tombstone() noexcept { return reinterpret_cast<MemoryEntry*>(std::uintptr_t{1}); }
-inline bool holds_entry(const MemoryEntry* entry) noexcept {
-  return entry != nullptr && entry != memory_tombstone();
-}
 
 /// Thread safety: everything but `read` under `mutex`.
 struct alignas(64) MemoryShard {
@@ -112,7 +149,13 @@ struct alignas(64) MemoryShard {
     MemoryTable* const current = table.load(std::memory_order_seq_cst);
     if (current == nullptr) return {};
     MemorySlot* const slots = current->slots();
-    for (std::size_t i = hash & current->mask;; i = (i + 1) & current->mask) {
+    std::size_t i = current->home(hash);
+    if (!current->may_hold(hash)) {
+      // A claim may follow, and put an entry here.
+      prefetch(slots + i);
+      return {};
+    }
+    for (;; i = (i + 1) & current->mask) {
       // See memory_reclaim.hpp for the order of these loads among readers and writers.
       MemoryEntry* const entry = slots[i].entry.load(std::memory_order_seq_cst);
       if (entry == nullptr) return {};
@@ -159,6 +202,7 @@ struct alignas(64) MemoryShard {
   void unlink(const Found& found) noexcept {
     MemoryTable& current = *table.load(std::memory_order_relaxed);
     MemorySlot* const slots = current.slots();
+    const std::uint32_t hash = found.slot->hash.load(std::memory_order_relaxed);
     std::size_t i = static_cast<std::size_t>(found.slot - slots);
     if (slots[(i + 1) & current.mask].entry.load(std::memory_order_relaxed) != nullptr) {
       found.slot->entry.store(memory_tombstone(), std::memory_order_seq_cst);
@@ -172,6 +216,7 @@ struct alignas(64) MemoryShard {
         --tombstones;
       }
     }
+    current.count_homes_again(hash);
     --entries;
     ++allowance;
     retire(found.entry);
@@ -198,9 +243,11 @@ struct alignas(64) MemoryShard {
 
   /// Looks at the next few slots and unlinks what has expired; costs nothing as long as nothing can have. A new record
   /// for every four slots keeps up with any stream of records, since a table has less than four slots to a record.
-  void sweep_some(TimePoint now) noexcept {
-    if (now < next_expiry) return;
+  /// Whether it looked.
+  bool sweep_some(TimePoint now) noexcept {
+    if (now < next_expiry) return false;
     sweep(4, now);
+    return true;
   }
   void sweep_all(TimePoint now) noexcept {
     if (now < next_expiry) return;
@@ -216,7 +263,7 @@ struct alignas(64) MemoryShard {
       use = i < 3 ? use->next : nullptr;
     }
     if (use == nullptr) {
-      use = ::new (std::nothrow) DomainUse{domain};
+      use = ::new (std::nothrow) DomainUse(domain);
       if (use == nullptr) return false;
       to_front(*use);
     } else if (use != domains_) {
@@ -228,18 +275,17 @@ struct alignas(64) MemoryShard {
     return true;
   }
   void disuse_domain(MemoryEntry& entry) noexcept {
-    if (--entry.domain->entries == 0) {
-      take_out(*entry.domain);
-      delete entry.domain;
-    }
-    entry.domain = nullptr;
+    if (--entry.domain->entries != 0) return;
+    take_out(*entry.domain);
+    reclaimer.retire(entry.domain, false);
   }
 
  private:
   // Whether a tombstone gave its place.
   static bool place(MemoryTable& where, std::uint32_t hash, MemoryEntry* entry) noexcept {
     MemorySlot* const slots = where.slots();
-    std::size_t i = hash & where.mask;
+    where.add_home(hash);
+    std::size_t i = where.home(hash);
     while (holds_entry(slots[i].entry.load(std::memory_order_relaxed))) i = (i + 1) & where.mask;
     const bool tombstone = slots[i].entry.load(std::memory_order_relaxed) != nullptr;
     slots[i].hash.store(hash, std::memory_order_relaxed);
@@ -293,8 +339,8 @@ struct alignas(64) MemoryShard {
   }
 
   DomainUse* domains_ = nullptr;
-  std::size_t cursor_ = 0;                         // where the next look for expired records begins
-  TimePoint pass_expiry_ = (TimePoint::max)();     // what next_expiry will be when the cursor has gone round
+  std::size_t cursor_ = 0;                      // where the next look for expired records begins
+  TimePoint pass_expiry_ = (TimePoint::max)();  // what next_expiry will be when the cursor has gone round
 };
 
 }  // namespace detail

@@ -20,7 +20,7 @@ namespace detail {
 enum class Recorded : std::uint8_t { yes = 1, stale = 2, no = 3 };
 
 /// An acquired key. Ends in doubt when it's destroyed without an outcome, whatever the reason: an exception, the end of
-/// a thread, a forgotten call. A thread isn't cancelled while an outcome is being recorded.
+/// a thread, a forgotten call. A thread isn't cancelled while an outcome is being recorded and told.
 template <class S>
 class Run {
  public:
@@ -37,14 +37,16 @@ class Run {
   const Record& record() const noexcept { return record_; }
   bool ended() const noexcept { return ended_; }
 
-  Recorded complete(const Source& source, Duration ttl) {
-    const NoCancellation shield;
-    return finished(store_->complete(*key_, {record_.owner, ttl, source}), EventKind::completed,
-                    source.kind == PayloadKind::lost);
+  /// The request's owner is filled in here.
+  Recorded complete(FinishRequest&& request) {
+    const NoCancellation shield(!shields_itself<S> || !observers_->empty());
+    request.owner = record_.owner;
+    return finished(store_->complete(*key_, request), EventKind::completed, request.source.kind == PayloadKind::lost);
   }
-  Recorded fail(const Source& source, Duration ttl) {
-    const NoCancellation shield;
-    return finished(store_->fail(*key_, {record_.owner, ttl, source}), EventKind::failed, false);
+  Recorded fail(FinishRequest&& request) {
+    const NoCancellation shield(!shields_itself<S> || !observers_->empty());
+    request.owner = record_.owner;
+    return finished(store_->fail(*key_, request), EventKind::failed, false);
   }
   /// The function didn't run, or its failure said that nothing happened. A key that had been in doubt is so again,
   /// since that says nothing about the earlier run: see `in_doubt()`.

@@ -13,10 +13,10 @@ class RunningFrame;
 inline constinit thread_local const RunningFrame* innermost_frame = nullptr;
 
 /// Lives on the stack around a call of the user's function. A record's owner token tells whether a running one belongs
-/// to this thread, whatever store object it was seen through.
+/// to this thread, whatever store object it was seen through. REQUIRES: the owner outlives it.
 class RunningFrame {
  public:
-  explicit RunningFrame(const Ownership& owner) noexcept : owner_(owner), outer_(innermost_frame) {
+  explicit RunningFrame(const Ownership& owner) noexcept : owner_(&owner), outer_(innermost_frame) {
     innermost_frame = this;
   }
   ~RunningFrame() { innermost_frame = outer_; }
@@ -25,13 +25,13 @@ class RunningFrame {
 
   static bool on_this_stack(const OwnerToken& owner) noexcept {
     for (const RunningFrame* frame = innermost_frame; frame != nullptr; frame = frame->outer_) {
-      if (frame->owner_.token == owner) return true;
+      if (frame->owner_->token == owner) return true;
     }
     return false;
   }
 
  private:
-  Ownership owner_;
+  const Ownership* owner_;
   const RunningFrame* outer_;
 };
 

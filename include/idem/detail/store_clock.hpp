@@ -2,6 +2,7 @@
 #pragma once
 
 #include <idem/clock.hpp>
+#include <idem/detail/cancellation.hpp>
 #include <idem/detail/chrono.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/duration.hpp>
@@ -29,7 +30,10 @@ class StoreClock {
   bool injected() const noexcept { return static_cast<bool>(injected_); }
 
   TimePoint now() const noexcept {
-    if (injected_) return injected_.now();
+    if (injected_) {
+      const NoCancellation shield;  // the user's clock may have cancellation points
+      return injected_.now();
+    }
     return at(monotonic());
   }
 
@@ -52,7 +56,9 @@ class StoreClock {
     ::clock_gettime(clock, &time);
     return std::int64_t{time.tv_sec} * 1000000 + time.tv_nsec / 1000;
   }
-  static std::int64_t monotonic() noexcept { return read(CLOCK_MONOTONIC); }
+  static std::int64_t monotonic() noexcept {
+    return read(CLOCK_MONOTONIC);
+  }
 #else
   static std::int64_t monotonic() noexcept {
     const auto time = std::chrono::steady_clock::now().time_since_epoch();
@@ -60,7 +66,9 @@ class StoreClock {
   }
 #endif
 
-  TimePoint at(std::int64_t reading) const noexcept { return TimePoint{std::chrono::microseconds{offset_ + reading}}; }
+  TimePoint at(std::int64_t reading) const noexcept {
+    return TimePoint{std::chrono::microseconds{offset_ + reading}};
+  }
 
   Clock injected_;
   std::int64_t offset_ = 0;
