@@ -160,5 +160,31 @@ struct Attached {
   }
 };
 
+/// Does what is owed. REQUIRES: entered.
+inline void pay_owed(Attached& here) {
+  if (!here.owed.any() || here.core.page.poisoned()) return;
+  FileCore& core = here.core;
+  here.owed.pay([&here, &core](const Owed& owed) {
+    Found found;
+    const char* why = nullptr;
+    if (core.look(owed.key, found, why) == Look::corrupt) return false;
+    // A forebear's claim is a dead handle here, whatever was tried with it while the store couldn't be reached.
+    if (found.record() != nullptr && here.inherited(found.owner)) return true;
+    const TimePoint now = core.record_time();
+    const protocol::Transition next = owed.release ? protocol::release(found.record(), owed.owner, now)
+                                                   : protocol::abandon(found.record(), owed.owner, now);
+    if (next.change == protocol::Change::none) return true;
+    bool written = false;
+    if (next.change == protocol::Change::erase) {
+      written = !core.append_erase(owed.key);
+    } else {
+      found.stored.record = next.next;
+      written = !core.append_record(found.stored, found.owner, false);
+    }
+    if (written) core.page.wake(owed.key);
+    return written;
+  });
+}
+
 }  // namespace detail::file
 IDEM_END_NAMESPACE

@@ -159,7 +159,10 @@ inline Problem FileCore::settle_old_journal() {
 /// Makes sure that the page belongs to this journal. REQUIRES: the store lock held, a journal loaded.
 inline Problem FileCore::prepare_page() {
   const JournalHeader& header = journal->header;
-  if (!page.describes(header.store)) {
+  // A system that doesn't tell one boot from another can't say whether the page is from before a crash.
+  const bool unknown_boot = boot_id().empty() && !page_seen_;
+  page_seen_ = true;
+  if (unknown_boot || !page.describes(header.store)) {
     page.rebuild(header.store);
     if (marked_poisoned()) page.poison(true);
   }

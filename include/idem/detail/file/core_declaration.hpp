@@ -299,6 +299,7 @@ class FileCore {
   bool syncing_ = false;
   Appended appended_;
   std::atomic<const char*> warning_{nullptr};
+  bool page_seen_ = false;
 
   Id128 probed_ = {};
   std::uint64_t probed_at_ = 0;

@@ -125,7 +125,7 @@ class Engine {
       problem = here.core.enter();
       if (!problem) {
         const Leave leave{here.core};
-        pay(here);
+        pay_owed(here);
         problem = transact(here, key, digest, about, decide, reply, done);
       }
     }
@@ -174,7 +174,7 @@ class Engine {
         problem = here.core.enter();
         if (!problem) {
           const Leave leave{here.core};
-          pay(here);
+          pay_owed(here);
           act(here.core);
           reply.answer = Answer::ok;
         }
@@ -381,32 +381,6 @@ class Engine {
 
   static bool is_full(const Problem& problem) noexcept {
     return problem.error == ENOSPC || problem.error == EDQUOT || problem.error == EFBIG || problem.error == 0;
-  }
-
-  /// Does what is owed. REQUIRES: entered.
-  static void pay(Attached& here) {
-    if (!here.owed.any() || here.core.page.poisoned()) return;
-    FileCore& core = here.core;
-    here.owed.pay([&here, &core](const Owed& owed) {
-      Found found;
-      const char* why = nullptr;
-      if (core.look(owed.key, found, why) == Look::corrupt) return false;
-      // A forebear's claim is a dead handle here, whatever was tried with it while the store couldn't be reached.
-      if (found.record() != nullptr && here.inherited(found.owner)) return true;
-      const TimePoint now = core.record_time();
-      const protocol::Transition next = owed.release ? protocol::release(found.record(), owed.owner, now)
-                                                     : protocol::abandon(found.record(), owed.owner, now);
-      if (next.change == protocol::Change::none) return true;
-      bool written = false;
-      if (next.change == protocol::Change::erase) {
-        written = !core.append_erase(owed.key);
-      } else {
-        found.stored.record = next.next;
-        written = !core.append_record(found.stored, found.owner, false);
-      }
-      if (written) core.page.wake(owed.key);
-      return written;
-    });
   }
 
   bool list(std::size_t number, std::vector<Digest>& keys) {
