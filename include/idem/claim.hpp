@@ -137,7 +137,8 @@ class Claim {
 
     Context& context() {
       if (!made_context.has_value()) {
-        made_context.emplace_from([&] { return detail::ContextAccess::make(key, reply.record, reply.record.attempt, lease); });
+        made_context.emplace_from(
+            [&] { return detail::ContextAccess::make(key, reply.record, reply.record.attempt, lease); });
       }
       return *made_context;
     }
