@@ -2,8 +2,9 @@
 #pragma once
 
 #include <idem/detail/config.hpp>
-#include <idem/detail/endian.hpp>
+#include <idem/detail/file/boot_id.hpp>
 #include <idem/detail/file/frame.hpp>
+#include <idem/detail/file/id.hpp>
 #include <idem/detail/file/index.hpp>
 #include <idem/detail/file/journal.hpp>
 #include <idem/detail/file/os.hpp>
@@ -13,6 +14,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <utility>
@@ -43,18 +45,51 @@ struct FileReport {
   bool good() const noexcept { return readable && damaged.empty(); }
 };
 
-/// What the page says of the journal's durable end; zero where there is no page that knows it.
-inline std::uint64_t durable_end_on_page(int directory, const JournalHeader& header) noexcept {
-  Fd file;
-  if (open_file(directory, page_name, Creation::never, true, file)) return 0;
-  std::uint64_t words[2] = {};
-  Id128 store;
-  if (read_all(file.get(), &words[0], sizeof words[0], page_impl::at_magic)) return 0;
-  if (read_all(file.get(), &store, sizeof store, page_impl::at_store)) return 0;
-  if (read_all(file.get(), &words[1], sizeof words[1], page_impl::at_durable_end)) return 0;
-  if (words[0] != page_impl::magic || !(store == header.store)) return 0;
-  return words[1] >> 48 == (header.generation & 0xffff) ? words[1] & ((std::uint64_t{1} << 48) - 1) : 0;
-}
+/// What the page says of a journal; zeros where it says nothing.
+struct PageHints {
+  std::uint64_t durable_end = 0;
+  std::uint64_t sequence = 0;  ///< Of the last frame.
+};
+
+/// The page as it was at one moment. To be taken before the journal is opened: what is appended later isn't missing.
+class PageCopy {
+ public:
+  explicit PageCopy(int directory) noexcept {
+    Fd file;
+    good_ = !open_file(directory, page_name, Creation::never, true, file) && !status_of(file.get(), status_) &&
+            !read_all(file.get(), bytes_, sizeof bytes_, 0);
+  }
+
+  PageHints about(const JournalHeader& header) const noexcept {
+    using namespace page_impl;
+    PageHints hints;
+    if (!good_ || word(at_magic) != magic || !same(at_store, header.store)) return hints;
+    if (word(at_durable_end) >> 48 == (header.generation & 0xffff)) {
+      hints.durable_end = word(at_durable_end) & ((std::uint64_t{1} << 48) - 1);
+    }
+    // Of an earlier boot of the machine it may name frames that nobody was told of; and in a copy of the directory,
+    // too.
+    const Id128 boot = boot_id();
+    const bool current =
+        !boot.empty() && same(at_boot, boot) && word(at_device) == status_.device && word(at_inode) == status_.inode;
+    if (current) hints.sequence = word(at_sequence);
+    return hints;
+  }
+
+ private:
+  std::uint64_t word(std::size_t offset) const noexcept {
+    std::uint64_t value = 0;
+    std::memcpy(&value, bytes_ + offset, sizeof value);  // in the machine's own order
+    return value;
+  }
+  bool same(std::size_t offset, const Id128& id) const noexcept {
+    return std::memcmp(bytes_ + offset, id.bytes, sizeof id.bytes) == 0;
+  }
+
+  FileStatus status_ = {};
+  bool good_ = false;
+  std::uint8_t bytes_[page_impl::at_directory] = {};
+};
 
 inline FileReport verify_directory(const std::string& path) {
   FileReport report;
@@ -65,6 +100,7 @@ inline FileReport verify_directory(const std::string& path) {
   };
   const Fd directory = open_at(AT_FDCWD, path.c_str(), O_RDONLY | O_DIRECTORY);
   if (!directory) return refuse({"cannot be opened", errno});
+  const PageCopy copy(directory.get());
   JournalFile file;
   JournalState state;
   if (Problem problem = open_journal(directory.get(), journal_name, true, 2, file, state.allocated)) {
@@ -73,8 +109,9 @@ inline FileReport verify_directory(const std::string& path) {
   report.readable = true;
 
   const auto index = std::make_unique<FileIndex>();
-  const std::uint64_t page_end = durable_end_on_page(directory.get(), file.header);
-  const std::uint64_t known = page_end > file.header.snapshot_end ? page_end : file.header.snapshot_end;
+  const PageHints page = copy.about(file.header);
+  const std::uint64_t promised =
+      page.durable_end > file.header.snapshot_end ? page.durable_end : file.header.snapshot_end;
   for (;;) {
     Frame frame;
     if (read_frame(file.data(), state.allocated, state.end, state.last_sequence, file.seal, frame) == Read::frame) {
@@ -84,6 +121,9 @@ inline FileReport verify_directory(const std::string& path) {
       }
       continue;
     }
+    // Frames that the page knows of and that aren't there were lost, as FileCore::catch_up has it.
+    const bool missing = page.sequence > state.last_sequence;
+    const std::uint64_t known = missing && promised <= state.end ? state.end + 8 : promised;
     const Tail tail = judge_tail(file.data(), state.allocated, state.end, state.last_sequence, known, file.seal);
     if (!tail.damaged) {
       report.torn_bytes = tail.garbage_end - state.end;
