@@ -282,6 +282,8 @@ inline Problem FileCore::grow(std::uint64_t needed) {
 
 inline Problem FileCore::append(FrameType type, std::uint64_t sequence, const Id128& owner_id,
                                 const std::uint8_t* digest, bool claim) {
+  // Nobody would read a frame with a lower one. Only a forged frame can have used them up.
+  if (sequence == 0) return {"the journal's sequence numbers are used up"};
   const std::uint64_t offset = state.end;
   Frame head;
   head.type = type;

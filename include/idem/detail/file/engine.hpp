@@ -320,7 +320,10 @@ class Engine {
       if (alive == Alive::unknown) return problem ? problem : Problem{"whether the owner lives can't be found out"};
       owner_gone = alive == Alive::no;
     }
-    const protocol::Transition next = decide(Moment{record, core.record_time(), owner_gone, core.next_sequence()});
+    const TimePoint now = core.record_time();
+    // Whoever is told that a record has expired mustn't find it again when the clock is set back.
+    if (record != nullptr && protocol::expired(*record, now)) core.page.time_seen(now.time_since_epoch().count());
+    const protocol::Transition next = decide(Moment{record, now, owner_gone, core.next_sequence()});
     if (next.answer == Answer::unavailable) {
       refuse(reply, Answer::unavailable, "there is no owner or no outcome, or the epochs are used up");
       return {};
