@@ -189,7 +189,7 @@ TEST_CASE("FLK-03: what a child tries with its parent's claim while the store is
 
 TEST_CASE("FLK-04, FLK-05, T-19: whatever a function starts and leaves behind, its owner's death is seen at once") {
   struct Way {
-    const char* name;
+    std::string name;
     std::function<void(Leash&)> start;  // in the guarded function
   };
   // A program that reads the leash to its end.
@@ -248,8 +248,8 @@ TEST_CASE("FLK-04, FLK-05, T-19: whatever a function starts and leaves behind, i
        }},
       {"system",
        [](Leash& leash) {
-         ::dup2(leash.reader(), 0);
-         if (std::system("cat <&0 >/dev/null &") != 0) ::_exit(9);
+         ::dup2(leash.reader(), 9);
+         if (std::system("cat <&9 >/dev/null &") != 0) ::_exit(9);
        }},
   };
   for (const Way& way : ways) {

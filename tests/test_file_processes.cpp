@@ -463,7 +463,7 @@ TEST_CASE("T-18: where somebody takes the lock's file away, all find the same ne
 
 TEST_CASE("CXX-02, CXX-03, CXX-04: however a process ends in the middle of the function, the call is in doubt next time") {
   struct Ending {
-    const char* name;
+    std::string name;
     int (*end)(int);
     int result;  // of the process
   };
