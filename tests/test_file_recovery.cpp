@@ -144,7 +144,7 @@ void leave_page(const std::string& path, const Content& page, PageLeft left, Dic
     case PageLeft::older:
       break;
     case PageLeft::random:
-      for (std::size_t i = 0; i < bytes.size(); i += 8) bytes[i] = static_cast<std::uint8_t>(dice.next());
+      for (std::uint8_t& byte : bytes) byte = static_cast<std::uint8_t>(dice.next() >> 32);
       break;
   }
   write(path, bytes);
