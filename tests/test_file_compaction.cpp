@@ -282,6 +282,7 @@ TEST_CASE("FDU-06: a poisoned journal refuses, replays what is on disk, and reco
     CHECK(each.stats().poisoned);
     CHECK(payload_of(claim(each, "done")) == "result");
     CHECK(each.compact().answer == Answer::unavailable);
+    CHECK(each.repair().answer == Answer::unavailable);
   };
   refuses(store, "a");
   refuses(other, "b");
@@ -289,13 +290,7 @@ TEST_CASE("FDU-06: a poisoned journal refuses, replays what is on disk, and reco
   FileStore later(place.path(), with(Durability::power));
   refuses(later, "c");
 
-  Reply recovered;
-  SUBCASE("recover") {
-    recovered = later.recover();
-  }
-  SUBCASE("repair, which recovers, too") {
-    recovered = later.repair();
-  }
+  const Reply recovered = later.recover();
   CHECK_MESSAGE(recovered.answer == Answer::ok, recovered.message);
   CHECK(!exists(place / "poisoned"));
   for (FileStore* each : {&store, &other, &later}) {
@@ -317,4 +312,27 @@ TEST_CASE("FDU-06: the mark of a failed fdatasync outlives the page, and so a re
   CHECK(claim(store, "a").answer == Answer::unavailable);
   CHECK(store.recover().answer == Answer::ok);
   CHECK(trouble(store, "a").empty());
+}
+
+TEST_CASE("FDU-06: where the journal is damaged as well, repair() recovers too") {
+  Directory place;
+  {
+    FileStore store(place.path(), with(Durability::power));
+    completed(store, "done", "result");
+    completed(store, "lost", "result");
+  }
+  const std::vector<Place> frames = frames_of(read(place / "journal"));
+  const Content zeros(frames[3].frame.size);
+  write_at(place / "journal", frames[3].offset, zeros.data(), zeros.size());
+  write(place / "poisoned", {});
+  FileStore store(place.path(), with(Durability::power));
+  CHECK(claim(store, "new").answer != Answer::acquired);
+  const Reply refused = store.recover();
+  CHECK(refused.answer == Answer::unavailable);
+  CHECK_MESSAGE(refused.message.find("repair()") != std::string::npos, refused.message);
+  const Reply repaired = store.repair();
+  CHECK_MESSAGE(repaired.answer == Answer::ok, repaired.message);
+  CHECK(trouble(store, "new").empty());
+  CHECK(claim(store, "done").answer == Answer::completed);
+  CHECK(claim(store, "lost").answer == Answer::in_doubt);
 }
