@@ -5,6 +5,8 @@
 #include <idem/detail/cancellation.hpp>
 #include <idem/detail/chrono.hpp>
 #include <idem/detail/config.hpp>
+#include <idem/detail/process.hpp>
+#include <idem/detail/random.hpp>
 #include <idem/detail/run.hpp>
 #include <idem/detail/running.hpp>
 #include <idem/detail/slot.hpp>
@@ -21,12 +23,15 @@
 IDEM_BEGIN_NAMESPACE
 namespace detail {
 
+template <class S>
+inline constexpr bool has_own_tokens = requires {
+  { S::new_owner() } -> std::same_as<OwnerToken>;
+};
+
 /// A new owner's token: by the store, where it has a cheaper way to tell its owners apart than 128 random bits.
 template <class S>
 OwnerToken new_owner() noexcept {
-  if constexpr (requires {
-                  { S::new_owner() } -> std::same_as<OwnerToken>;
-                }) {
+  if constexpr (has_own_tokens<S>) {
     return S::new_owner();
   } else {
     return new_owner_token();
@@ -65,6 +70,7 @@ class Acquisition {
               Waiting& waiting) noexcept
       : store_(store), key_(key), terms_(terms), observers_(observers), watch_(watch), waiting_(waiting) {
     // The same token for each try: only the one that succeeds makes an acquisition of it.
+    if constexpr (!has_own_tokens<S>) generation_ = process_generation();
     request_.owner = new_owner<S>();
     request_.lease = terms.lease;
     request_.fingerprint = terms.fingerprint;
@@ -85,6 +91,7 @@ class Acquisition {
     if (reply().answer == Answer::in_doubt && terms_.take_over) ask(true);
     if (waiting_.begun) note_waiting();
     if (reply().answer == Answer::acquired) return admitted();
+    if (reply().answer == Answer::completed || reply().answer == Answer::failed) keep_token();
     if (reply().answer != Answer::running || !may_wait()) return Step::answered;
     return Step::wait;
   }
@@ -99,6 +106,14 @@ class Acquisition {
   bool gave_up() const noexcept { return gave_up_; }
 
  private:
+  /// A finished record doesn't have the token of the claim that it answered.
+  void keep_token() noexcept {
+    if constexpr (!has_own_tokens<S>) {
+      return_owner_token(request_.owner, generation_);
+      request_.owner = {};
+    }
+  }
+
   void ask(bool take_over) {
     request_.take_over = take_over;
     const NoCancellation shield(!shields_itself<S>);
@@ -148,6 +163,7 @@ class Acquisition {
   Waiting& waiting_;
   Slot<Reply> reply_;
   ClaimRequest request_;
+  std::uint64_t generation_ = 0;  // of the process that made the token
   bool reentrant_ = false;
   bool gave_up_ = false;
 };

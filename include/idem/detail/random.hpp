@@ -105,7 +105,7 @@ IDEM_COLD inline bool fill(TokenBuffer& buffer, std::uint64_t generation) noexce
 
 /// A new token, different from all others of all processes and machines; all zero where the system has no random bytes,
 /// and then nothing may be claimed. The bits come from a buffer of this thread, of which a child process uses nothing
-/// and in which no token stays that was handed out. Copies of a whole running machine (a virtual machine resumed twice
+/// and in which no token stays that a record has. Copies of a whole running machine (a virtual machine resumed twice
 /// from one image) share what is in the buffer. Safe from any thread; not async-signal-safe.
 inline OwnerToken new_owner_token() noexcept {
   TokenBuffer& buffer = token_buffer();
@@ -122,6 +122,17 @@ inline OwnerToken new_owner_token() noexcept {
     if (process_generation() == generation) [[likely]]
       return token;
   }
+}
+
+/// Gives back a token that no record has, so that one is used up by each acquisition and not by each duplicate.
+/// `generation`: the process's when the token was made. Safe from any thread, also from another one.
+inline void return_owner_token(const OwnerToken& token, std::uint64_t generation) noexcept {
+  TokenBuffer& buffer = token_buffer();
+  // A child of the process that made it is not the only one who knows it.
+  if (buffer.generation != generation || process_generation() != generation) return;
+  if (sizeof buffer.bytes - buffer.left < sizeof token) return;
+  std::memcpy(buffer.bytes + buffer.left, &token, sizeof token);
+  buffer.left += sizeof token;
 }
 
 /// A token that no other acquisition of this process has: 64 random bits of this thread and a count. For stores whose
