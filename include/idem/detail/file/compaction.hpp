@@ -31,7 +31,7 @@ namespace detail::file {
 enum class Purpose : std::uint8_t {
   shrink = 1,   ///< Only expired and superseded frames are left out; anything amiss ends it.
   recover = 2,  ///< After a failed fdatasync: the new journal is one that is known to be on disk.
-  repair = 3,   ///< Damage is accepted: what can't be read is left behind.
+  repair = 3,   ///< Damage is accepted: what can't be read is left behind. Recovers, too, where that is needed.
 };
 
 /// One compaction. The old journal stays under a name of its own until the new one is on disk, so that a crash at any
@@ -94,9 +94,12 @@ class Compaction {
   Problem look_around() {
     if (Problem problem = core_.enter()) return problem;
     const Leave leave{core_};
-    if (purpose_ != Purpose::recover && core_.page.poisoned()) return FileCore::poisoned();
+    const bool poisoned = core_.page.poisoned();
+    // A journal may be damaged as well, which recover() refuses: so repair() has to get through.
+    cures_ = purpose_ == Purpose::recover || (purpose_ == Purpose::repair && poisoned);
+    if (poisoned && !cures_) return FileCore::poisoned();
     FileStatus old;
-    if (!core_.page.poisoned() && !status_of(core_.directory.get(), old_journal_name, old)) {
+    if (!poisoned && !status_of(core_.directory.get(), old_journal_name, old)) {
       // Of a compactor that died. Settling asks for the lock that this one holds.
       stand_down();
       if (Problem problem = core_.settle_old_journal()) return problem;
@@ -183,7 +186,7 @@ class Compaction {
     if (Problem problem = core_.enter()) return problem;
     const Leave leave{core_};
     if (core_.journal->identity.inode != source_->identity.inode) return {"the journal was replaced meanwhile"};
-    if (purpose_ != Purpose::recover && core_.page.poisoned()) return FileCore::poisoned();
+    if (!cures_ && core_.page.poisoned()) return FileCore::poisoned();
     const std::uint64_t sequence = core_.next_sequence();
     if (Problem problem = copy_tail(core_.state.end)) return problem;
 
@@ -228,7 +231,7 @@ class Compaction {
   Problem keep_old_journal() {
     // After a failed fdatasync nobody knows what of the old one is on disk, and nobody but this thread gets anything
     // done.
-    if (purpose_ == Purpose::recover) return {};
+    if (cures_) return {};
     const int directory = core_.directory.get();
     if (::linkat(directory, journal_name, directory, old_journal_name, 0) == 0) {
       kept_ = true;
@@ -248,7 +251,7 @@ class Compaction {
     if (::unlinkat(core_.directory.get(), old_journal_name, 0) != 0 && errno != ENOENT) {
       return {"cannot remove the journal from before a compaction", errno};
     }
-    return purpose_ == Purpose::recover ? core_.cure() : Problem{};
+    return cures_ ? core_.cure() : Problem{};
   }
 
   static constexpr std::uint64_t small_tail = std::uint64_t{1} << 16;
@@ -311,6 +314,7 @@ class Compaction {
 
   FileCore& core_;
   const Purpose purpose_;
+  bool cures_ = false;    // the new journal ends what a failed fdatasync began
   ForkClosed compactor_;  // its lock is held for the whole compaction, and by no child
   std::shared_ptr<JournalFile> source_;
   Mapping map_;

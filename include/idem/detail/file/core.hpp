@@ -103,7 +103,10 @@ inline Problem FileCore::create_journal() {
   if (::renameat(directory.get(), next_journal_name, directory.get(), journal_name) != 0) {
     return {"cannot give the journal its name", errno};
   }
-  return sync_directory(directory.get());
+  const Problem problem = sync_directory(directory.get());
+  // Another attempt would believe a second fsync, though it proves nothing. Nobody has put anything into it yet.
+  if (problem) ::unlinkat(directory.get(), journal_name, 0);
+  return problem;
 }
 
 inline Problem FileCore::settle_old_journal() {
@@ -142,14 +145,20 @@ inline Problem FileCore::settle_old_journal() {
     if (whole) {
       // Another fdatasync may succeed without having written what the failed one didn't: recover() writes it anew.
       if (marked_poisoned()) return {};
-      if (Problem failed = sync_data(file.fd.get())) return failed;
+      if (Problem failed = sync_data(file.fd.get())) {
+        poison();
+        return failed;
+      }
     } else if (::renameat(directory.get(), old_journal_name, directory.get(), journal_name) != 0) {
       return {"cannot go back to the journal from before a compaction that was cut off", errno};
     }
   } else if (unreadable) {
     return unreadable;
   }
-  if (Problem failed = sync_directory(directory.get())) return failed;
+  if (Problem failed = sync_directory(directory.get())) {
+    poison();
+    return failed;
+  }
   if ((whole || file.identity.inode == old.inode) && ::unlinkat(directory.get(), old_journal_name, 0) != 0) {
     return {"cannot remove the journal from before a compaction", errno};
   }
@@ -161,11 +170,14 @@ inline Problem FileCore::prepare_page() {
   const JournalHeader& header = journal->header;
   // A system that doesn't tell one boot from another can't say whether the page is from before a crash.
   const bool unknown_boot = boot_id().empty() && !page_seen_;
-  page_seen_ = true;
   if (unknown_boot || !page.describes(header.store)) {
-    page.rebuild(header.store);
-    if (marked_poisoned()) page.poison(true);
+    // Asked before: who dies while the page is made anew leaves none that knows nothing of it.
+    FileStatus marker;
+    const Problem absent = status_of(directory.get(), poisoned_name, marker);
+    if (absent && absent.error != ENOENT) return absent;
+    page.rebuild(header.store, !absent || page.poisoned());
   }
+  page_seen_ = true;
   if (page.durable_end(header.generation) == 0) {
     page.start_generation(header.generation, header.snapshot_end, false);
   }

@@ -96,24 +96,27 @@ class SharedPage {
            load(page_impl::at_device) == status.device && load(page_impl::at_inode) == status.inode;
   }
 
-  /// Makes the page anew: nothing is known to be appended or durable, nothing is poisoned, no time was seen; all who
+  /// Makes the page anew: nothing is known to be appended or durable, it is poisoned as told, no time was seen; all who
   /// sleep are woken. Where the file was deleted, or cut under the mapping, the words serve this process alone from now
   /// on: then `describes` stays false and `sequence` zero, so that readers take the lock.
   /// REQUIRES: the store's lock is held.
-  void rebuild(const Id128& store) noexcept {
+  void rebuild(const Id128& store, bool poisoned = false) noexcept {
     using namespace page_impl;
     FileStatus status = {};
     if (!status_of(file_.get(), status) && status.size < page_size && status.links != 0) {
       static_cast<void>(allocate(file_.get(), status.size, page_size, false));  // `look` says whether it did
     }
     put(at_magic, 0);
-    for (std::size_t offset = at_version; offset < at_lock; offset += sizeof(Word)) put(offset, 0);
+    for (std::size_t offset = at_version; offset < at_lock; offset += sizeof(Word)) {
+      if (offset != at_poisoned) put(offset, 0);  // not for a moment
+    }
     look(status);
     put(at_version, page_version);
     put_id(at_store, store);
     put_id(at_boot, boot_id());
     put(at_device, status.device);
     put(at_inode, status.inode);
+    put(at_poisoned, poisoned ? 1 : 0);
     put(at_magic, magic);
     // Counts go on from whatever they were: one that went back could be a sleeper's ticket.
     wake_all();
@@ -169,8 +172,9 @@ class SharedPage {
     }
   }
 
-  /// A sync failed, so that what is on disk isn't known.
-  bool poisoned() const noexcept { return load(page_impl::at_poisoned) != 0; }
+  /// A sync failed, so that what is on disk isn't known. No other word than 1 says so: also a page that is made anew is
+  /// asked, and that may hold anything.
+  bool poisoned() const noexcept { return load(page_impl::at_poisoned) == 1; }
   void poison(bool yes) noexcept { put(page_impl::at_poisoned, yes ? 1 : 0); }
 
   /// The highest time, in microseconds since 1970-01-01 00:00 UTC, that anybody's clock was seen at. 0: none.
