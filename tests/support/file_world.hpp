@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <cstdlib>  // mkdtemp
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -198,6 +200,50 @@ class World {
   std::vector<Key> keys_;
   std::vector<std::string> known_;
   int calls_ = 0;
+};
+
+/// A directory whose journal lost a record though it had been on disk; the others are there.
+class DamagedWorld {
+ public:
+  DamagedWorld() {
+    FileStore store = store_at(place_.path(), Durability::power);
+    for (int i = 0; i < 12; ++i) REQUIRE(works(store, idem::make_key("kept", i)) == "");
+    const Reply claimed = claim(store, idem::make_key("lost"));
+    REQUIRE(store.complete(idem::make_key("lost"), outcome(claimed.record.owner, mark)).answer == Answer::ok);
+    for (int i = 12; i < 20; ++i) REQUIRE(works(store, idem::make_key("kept", i)) == "");
+    std::string journal = slurp();
+    const std::size_t found = journal.find(mark);
+    REQUIRE(found != std::string::npos);
+    std::fstream file(place_.path() + "/journal", std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(static_cast<std::streamoff>(found));
+    file.put('?');
+  }
+
+  void copy_to(const std::string& path) const {
+    std::filesystem::create_directory(path);
+    std::filesystem::permissions(path, std::filesystem::perms::owner_all);
+    for (const char* name : {"journal", "page", "lock"}) {
+      std::filesystem::copy_file(place_.path() + "/" + name, path + "/" + name);
+    }
+  }
+
+  static void check_kept(FileStore& store) {
+    for (int i = 0; i < 20; ++i) {
+      const Reply found = store.find(idem::make_key("kept", i));
+      CHECK_MESSAGE(found.answer == Answer::completed, i, ": ", all_of(found), found.message);
+      CHECK(payload_of(found) == "fine");
+    }
+  }
+
+ private:
+  static constexpr std::string_view mark = "this is what will be lost";
+
+  std::string slurp() const {
+    std::ifstream file(place_.path() + "/journal", std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+
+  Place place_;
 };
 
 }  // namespace file_world

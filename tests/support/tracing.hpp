@@ -84,8 +84,7 @@ inline const char* name_of(long number) {
       {SYS_renameat, "renameat"},   {SYS_linkat, "linkat"},       {SYS_unlinkat, "unlinkat"},
       {SYS_mkdirat, "mkdirat"},     {SYS_fchmod, "fchmod"},       {SYS_fchmodat, "fchmodat"},
       {SYS_readlink, "readlink"},   {SYS_fcntl, "fcntl"},         {SYS_fstatfs, "fstatfs"},
-      {SYS_getrandom, "getrandom"}, {SYS_prlimit64, "prlimit"},   {SYS_mmap, "mmap"},
-      {SYS_statx, "statx"},
+      {SYS_getrandom, "getrandom"}, {SYS_mmap, "mmap"},           {SYS_statx, "statx"},
   };
   for (const Call& call : calls) {
     if (call.number == number) return call.name;
@@ -126,13 +125,31 @@ inline user_regs_struct registers_of(pid_t child) {
   return registers;
 }
 
+inline bool has_path(long number) {
+  return number == SYS_openat || number == SYS_newfstatat || number == SYS_unlinkat || number == SYS_renameat ||
+         number == SYS_linkat || number == SYS_mkdirat;
+}
+
+/// By which a row of equal calls is known: what is called for which file.
+struct Same {
+  unsigned long long number = 0;
+  unsigned long long first = 0;
+  unsigned long long second = 0;
+
+  friend bool operator==(const Same&, const Same&) = default;
+};
+
+inline Same same_as(const user_regs_struct& registers) {
+  const bool path = has_path(static_cast<long>(registers.orig_rax));
+  return {registers.orig_rax, registers.rdi, path ? registers.rsi : 0};
+}
+
 inline std::string words_for(pid_t child, const user_regs_struct& registers) {
   const auto number = static_cast<long>(registers.orig_rax);
   const char* const name = name_of(number);
   std::string words = name != nullptr ? name : "system call " + std::to_string(number);
   char path[256] = {};
-  if (number == SYS_openat || number == SYS_newfstatat || number == SYS_unlinkat || number == SYS_renameat ||
-      number == SYS_linkat || number == SYS_mkdirat) {
+  if (has_path(number)) {
     iovec to{path, sizeof path - 1};
     iovec from{reinterpret_cast<void*>(registers.rsi), 64};
     static_cast<void>(::process_vm_readv(child, &to, 1, &from, 1, 0));
@@ -177,7 +194,7 @@ Seen trace(const Plan& plan, Run&& run) {
   bool entering = true;
   bool rewrites = false;
   long long rewritten = 0;
-  long last_number = -1;
+  Same last = {};
   unsigned row = 0;
   const int first = wait_for(child);
   if (!WIFSTOPPED(first)) {
@@ -218,10 +235,11 @@ Seen trace(const Plan& plan, Run&& run) {
       rewrites = false;
       continue;
     }
-    if (plan.harm == Harm::kill && !plan.every && !has_effect(registers)) continue;
+    if (plan.harm == Harm::kill ? !plan.every && !has_effect(registers) : name_of(number) == nullptr) continue;
     if (enters) {
-      row = number == last_number ? row + 1 : 0;
-      last_number = number;
+      const Same call = same_as(registers);
+      row = call == last ? row + 1 : 0;
+      last = call;
     }
     if (row > 1 && !plan.every) continue;
     if (plan.only >= 0 && number != plan.only) continue;
@@ -236,7 +254,7 @@ Seen trace(const Plan& plan, Run&& run) {
       seen.result = WIFEXITED(ended) ? WEXITSTATUS(ended) : -WTERMSIG(ended);
       return seen;
     }
-    if (!enters || name_of(number) == nullptr) continue;
+    if (!enters) continue;
     if (number == SYS_mmap && static_cast<int>(registers.r8) < 0) continue;
     const bool only_moves = plan.harm == Harm::shorten || plan.harm == Harm::stop_moving || plan.harm == Harm::tear;
     if (only_moves && !seen.hit && !moves_bytes(number)) continue;
