@@ -31,7 +31,7 @@ namespace detail::file {
 enum class Purpose : std::uint8_t {
   shrink = 1,   ///< Only expired and superseded frames are left out; anything amiss ends it.
   recover = 2,  ///< After a failed fdatasync: the new journal is one that is known to be on disk.
-  repair = 3,   ///< Damage is accepted: what can't be read is left behind. Recovers, too, where that is needed.
+  repair = 3,   ///< Damage is accepted: what can't be read is left behind. Where it is poisoned as well, recovers.
 };
 
 /// One compaction. The old journal stays under a name of its own until the new one is on disk, so that a crash at any
@@ -95,8 +95,8 @@ class Compaction {
     if (Problem problem = core_.enter()) return problem;
     const Leave leave{core_};
     const bool poisoned = core_.page.poisoned();
-    // A journal may be damaged as well, which recover() refuses: so repair() has to get through.
-    cures_ = purpose_ == Purpose::recover || (purpose_ == Purpose::repair && poisoned);
+    // A journal may be damaged as well, which recover() refuses: then repair() has to get through.
+    cures_ = purpose_ == Purpose::recover || (purpose_ == Purpose::repair && poisoned && core_.state.damage);
     if (poisoned && !cures_) return FileCore::poisoned();
     FileStatus old;
     if (!poisoned && !status_of(core_.directory.get(), old_journal_name, old)) {
