@@ -336,6 +336,28 @@ TEST_CASE("FDU-12: power lost again right after a recovery, whose zeros and firs
   }
 }
 
+TEST_CASE("FDU-04: an outcome that was cut off doesn't come back behind a new claim of its key") {
+  Directory place;
+  {
+    FileStore store(place.path(), with(Durability::process));
+    completed(store, "first", small);
+    completed(store, "again", "of a run that nobody knows of");
+  }
+  const std::vector<Place> frames = frames_of(read(place / "journal"));
+  REQUIRE(frames.size() == 4);
+  // The claim is lost, its outcome isn't.
+  const Content zeros(frames[2].frame.size);
+  write_at(place / "journal", frames[2].offset, zeros.data(), zeros.size());
+  ::unlink((place / "page").c_str());
+  FileStore store(place.path(), with(Durability::power));
+  const Ownership owner = claimed(store, "again");
+  REQUIRE(end_of(frames_of(read(place / "journal"))) == frames[3].offset);
+  FileStore other(place.path(), with(Durability::power));
+  for (FileStore* each : {&store, &other}) CHECK(claim(*each, "again").answer == Answer::running);
+  CHECK(store.complete(key_of("again"), outcome(owner, small)).answer == Answer::ok);
+  CHECK(payload_of(claim(other, "again")) == small);
+}
+
 TEST_CASE("FDU-02, FDU-03: power lost at any stage of a compaction loses nothing that was answered") {
   Scene scene;
   make(scene);
