@@ -5,6 +5,7 @@
 #pragma once
 
 #include <idem/clock.hpp>
+#include <idem/detail/chrono.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/detail/file/core.hpp>
 #include <idem/detail/file/engine.hpp>
@@ -19,7 +20,6 @@
 #include <idem/protocol.hpp>
 #include <idem/store.hpp>
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>

@@ -4,6 +4,7 @@
 
 #include <idem/clock.hpp>
 #include <idem/detail/bytes.hpp>
+#include <idem/detail/chrono.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/detail/file/frame.hpp>
 #include <idem/detail/file/id.hpp>
@@ -22,7 +23,6 @@
 #include <idem/protocol.hpp>
 
 #include <atomic>
-#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>

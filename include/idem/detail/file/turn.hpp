@@ -1,9 +1,9 @@
 // Whose turn it is among the threads of one process, with a deadline.
 #pragma once
 
+#include <idem/detail/chrono.hpp>
 #include <idem/detail/config.hpp>
 
-#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
