@@ -25,6 +25,7 @@
 #include <thread>
 #include <vector>
 
+#include "invoice.hpp"
 #include "peers.hpp"
 
 namespace {

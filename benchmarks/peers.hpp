@@ -1,35 +1,16 @@
-// What the memory benchmark measures idem against, and the work that all of them guard.
+// What the memory benchmark measures idem against.
 #pragma once
 
 #include <tbb/concurrent_hash_map.h>
 
-#include <cstdint>
 #include <mutex>
 #include <string>
 #include <unordered_map>
 #include <utility>
 
+#include "invoice.hpp"
+
 namespace bench {
-
-struct Invoice {
-  int id;
-  double amount;
-};
-
-/// How often create_invoice ran on this thread. A count per thread, because one shared by all would make the threads of
-/// the first calls wait for each other inside the function.
-inline constinit thread_local std::uint64_t runs = 0;
-
-inline Invoice create_invoice(int user_id, double amount) {
-  ++runs;
-  return Invoice{user_id + 1, amount};
-}
-
-/// The key as programs build it that have no library for it. `to_string` keeps six decimals, so it would take two
-/// amounts that differ less for one call; idem's key does not.
-inline std::string text_key(int user_id, double amount) {
-  return "create_invoice:" + std::to_string(user_id) + ":" + std::to_string(amount);
-}
 
 /// The guard people write by hand: look up under the lock, run outside of it, insert under it. Two callers that meet
 /// both run the function. It neither expires nor bounds what it keeps.
