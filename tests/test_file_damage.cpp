@@ -341,7 +341,7 @@ TEST_CASE("T-35: damage at the end, in the middle and twice; each is repaired wi
   FileStore store(scene.place.path(), with(Durability::power));
   for (const auto& [name, was] : before) {
     const Reply found = store.find(key_of(name));
-    CHECK_MESSAGE(found.answer == was.answer, name);
+    CHECK(found.answer == was.answer);
     CHECK(payload_of(found) == payload_of(was));
     CHECK(found.record.owner == was.record.owner);
   }
