@@ -127,7 +127,7 @@ inline user_regs_struct registers_of(pid_t child) {
 
 inline bool has_path(long number) {
   return number == SYS_openat || number == SYS_newfstatat || number == SYS_unlinkat || number == SYS_renameat ||
-         number == SYS_linkat || number == SYS_mkdirat;
+         number == SYS_linkat || number == SYS_mkdirat || number == SYS_statx;
 }
 
 /// By which a row of equal calls is known: what is called for which file.

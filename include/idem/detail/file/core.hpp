@@ -29,13 +29,14 @@ inline Problem FileCore::enter_with_turn() {
   // (or the lock's file, which nobody should).
   for (int round = 0; round < 64; ++round) {
     if (Problem problem = lock.acquire(page, settings.lock_timeout)) return problem;
-    if (!lock.is_current(directory.get())) {
+    const bool same_names = names_.unchanged(directory.get());
+    if (!same_names && !lock.is_current(directory.get())) {
       lock.release(page);
       if (Problem problem = lock.open(directory.get(), settings.group)) return problem;
       continue;
     }
     bool current = false;
-    Problem problem = check_journal(current);
+    Problem problem = check_journal(same_names, current);
     if (!problem && current) problem = catch_up();
     if (!problem && current) return {};
     lock.release(page);
@@ -48,6 +49,7 @@ inline Problem FileCore::enter_with_turn() {
 
 inline Problem FileCore::open_files() {
   const char* warning = nullptr;
+  names_ = {};
   if (Problem problem = open_directory(settings.path, settings.group, directory, warning)) return problem;
   if (warning != nullptr) {
     if (settings.refuse_unsafe) return {warning};
@@ -56,7 +58,8 @@ inline Problem FileCore::open_files() {
   if (Problem problem = lock.open(directory.get(), settings.group)) return problem;
   if (Problem problem = page.open(directory.get(), settings.group)) return problem;
   if (Problem problem = lock.acquire(page, settings.lock_timeout)) return problem;
-  const Problem problem = prepare();
+  Problem problem = {"was replaced while the store was opened", 0, lock_name};
+  if (lock.is_current(directory.get())) problem = prepare();
   lock.release(page);
   return problem;
 }
@@ -149,8 +152,19 @@ inline Problem FileCore::settle_old_journal() {
         poison();
         return failed;
       }
-    } else if (::renameat(directory.get(), old_journal_name, directory.get(), journal_name) != 0) {
-      return {"cannot go back to the journal from before a compaction that was cut off", errno};
+    } else {
+      if (file.map.damaged()) return {"cannot be read", EIO, journal_name};
+      // Where it had been on disk it isn't a copy that was cut off: others may have been told what it holds. What is
+      // missing is damage, which whoever reads it next reports.
+      const std::uint64_t page_end =
+          page.describes(file.header.store) ? page.durable_end(file.header.generation) : std::uint64_t{0};
+      const std::uint64_t known = page_end > file.header.snapshot_end ? page_end : file.header.snapshot_end;
+      const bool damaged = judge_tail(file.data(), size, offset, last, known, file.seal).damaged;
+      if (file.map.damaged()) return {"cannot be read", EIO, journal_name};
+      if (damaged) return {};
+      if (::renameat(directory.get(), old_journal_name, directory.get(), journal_name) != 0) {
+        return {"cannot go back to the journal from before a compaction that was cut off", errno};
+      }
     }
   } else if (unreadable) {
     return unreadable;
@@ -165,12 +179,13 @@ inline Problem FileCore::settle_old_journal() {
   return {};
 }
 
-/// Makes sure that the page belongs to this journal. REQUIRES: the store lock held, a journal loaded.
-inline Problem FileCore::prepare_page() {
+/// Makes sure that the page belongs to this journal. `same_file`: its name has stood for the same file ever since the
+/// last time. REQUIRES: the store lock held, a journal loaded.
+inline Problem FileCore::prepare_page(bool same_file) {
   const JournalHeader& header = journal->header;
   // A system that doesn't tell one boot from another can't say whether the page is from before a crash.
   const bool unknown_boot = boot_id().empty() && !page_seen_;
-  if (unknown_boot || !page.describes(header.store)) {
+  if (unknown_boot || !page.describes(header.store, same_file)) {
     // Asked before: who dies while the page is made anew leaves none that knows nothing of it.
     FileStatus marker;
     const Problem absent = status_of(directory.get(), poisoned_name, marker);
@@ -184,10 +199,13 @@ inline Problem FileCore::prepare_page() {
   return {};
 }
 
-/// Whether the journal that is loaded still is the directory's. REQUIRES: the store lock held.
-inline Problem FileCore::check_journal(bool& current) {
+/// Whether the journal that is loaded still is the directory's. `same_names`: it is if it was the last time. REQUIRES:
+/// the store lock held.
+inline Problem FileCore::check_journal(bool same_names, bool& current) {
   FileStatus now;
-  if (const Problem problem = status_of(directory.get(), journal_name, now)) {
+  const bool known = same_names && journal != nullptr;
+  if (const Problem problem =
+          known ? status_of(journal->fd.get(), now) : status_of(directory.get(), journal_name, now)) {
     if (problem.error != ENOENT) return problem;
     return {"the journal is gone; restore it, or make the store anew in an empty directory"};
   }
@@ -198,7 +216,9 @@ inline Problem FileCore::check_journal(bool& current) {
   if (now.size > journal->map.size() || journal->map.damaged()) {
     if (Problem problem = remap()) return problem;
   }
-  return prepare_page();
+  if (Problem problem = prepare_page(known)) return problem;
+  if (!same_names) names_.confirm();
+  return {};
 }
 
 inline Problem FileCore::load_journal() {
@@ -214,6 +234,8 @@ inline Problem FileCore::load_journal() {
   indexed.store(0, std::memory_order_release);
   replace_journal(std::move(file), fresh.get());
   readable_end.store(next.end, std::memory_order_release);
+  const std::uint64_t twice = 2 * journal->header.snapshot_end;
+  compact_at.store(twice > settings.compact_at ? twice : settings.compact_at, std::memory_order_relaxed);
   state = next;
   return {};
 }
@@ -244,6 +266,7 @@ inline Problem FileCore::catch_up() {
     if (missing && known <= state.end) known = state.end + 8;
     const Tail tail =
         judge_tail(journal->data(), state.allocated, state.end, state.last_sequence, known, journal->seal);
+    if (journal->map.damaged()) return {"cannot be read", EIO, journal_name};
     if (tail.damaged) {
       ++state.damages;
       const bool goes_on = tail.resume < state.allocated;
@@ -257,10 +280,32 @@ inline Problem FileCore::catch_up() {
     } else if (!tail.zero) {
       if (Problem problem = zero(state.end, tail.garbage_end)) return problem;
     }
+    if (!state.tail_checked && page_end != 0) {
+      if (Problem problem = write_again(page_end)) return problem;
+    }
     state.tail_checked = true;
     break;
   }
   publish();
+  return {};
+}
+
+/// Whoever was killed in an fdatasync that failed told nobody, and the kernel tells each file that is open once: a later
+/// fdatasync of a file opened since would say that bytes are on disk which aren't (Rebello et al., Can Applications
+/// Recover from fsync Failures?, ATC 2020). Written anew, they have to be.
+inline Problem FileCore::write_again(std::uint64_t from) {
+  if (!settings.power || state.damage) return {};
+  constexpr std::size_t piece = std::size_t{1} << 16;
+  while (from < state.end) {
+    const std::uint64_t left = state.end - from;
+    const std::size_t size = left < piece ? static_cast<std::size_t>(left) : piece;
+    buffer.clear();
+    buffer.append(journal->data() + from, size);
+    // What couldn't be read is no zeros.
+    if (journal->map.damaged()) return {"cannot be read", EIO, journal_name};
+    if (Problem problem = write_all(journal->fd.get(), buffer.data(), size, from)) return problem;
+    from += size;
+  }
   return {};
 }
 
@@ -288,8 +333,13 @@ inline Problem FileCore::grow(std::uint64_t needed) {
     size = whole_pages(needed);
     if (Problem still = allocate(journal->fd.get(), state.allocated, size, settings.power)) return still;
   }
+  // Nothing is written that isn't mapped: the next look at the file's size finds what is new.
+  const std::uint64_t before = state.allocated;
   state.allocated = size;
-  return size > journal->map.size() ? remap() : Problem{};
+  if (size <= journal->map.size()) return {};
+  const Problem unmapped = remap();
+  if (unmapped) state.allocated = before;
+  return unmapped;
 }
 
 inline Problem FileCore::append(FrameType type, std::uint64_t sequence, const Id128& owner_id,
@@ -323,6 +373,10 @@ inline Problem FileCore::append(FrameType type, std::uint64_t sequence, const Id
   if (claim) ++others;
   if (ends_run) others = size <= outcome_room ? 0 : others - 1;
   const std::uint64_t reserved = others * outcome_room;
+  if (claim) {
+    // Room that others allocated is none where this process isn't allowed to write there (RLIMIT_FSIZE).
+    if (Problem problem = check_file_size(offset + head.size + reserved)) return problem;
+  }
   if (offset + head.size + reserved > state.allocated) {
     if (Problem problem = grow(offset + head.size + reserved)) return problem;
   }
@@ -366,6 +420,8 @@ inline Problem FileCore::sync_now(const Appended& target) {
     if (!problem) page.directory_is_synced(generation_of_journal);
   }
   if (problem) {
+    // It comes too late to matter where all of it is on disk in another journal by now.
+    if (page.durable_end(generation_of_journal) == 0 && page.durable_sequence() >= target.sequence) return {};
     poison();
     return problem;
   }

@@ -10,6 +10,7 @@
 #include <idem/detail/file/id.hpp>
 #include <idem/detail/file/index.hpp>
 #include <idem/detail/file/journal.hpp>
+#include <idem/detail/file/names.hpp>
 #include <idem/detail/file/os.hpp>
 #include <idem/detail/file/owner_file.hpp>
 #include <idem/detail/file/page.hpp>
@@ -210,15 +211,7 @@ class FileCore {
       if (!syncing_) break;
       synced_.wait(guard);
     }
-    syncing_ = true;
-    const Appended target = appended_;
-    guard.unlock();
-    const Problem problem = sync_now(target);
-    guard.lock();
-    syncing_ = false;
-    guard.unlock();
-    synced_.notify_all();
-    if (problem) return problem;
+    if (Problem problem = lead(guard)) return problem;
     return page.durable_sequence() >= sequence ? Problem{} : Problem{"the journal was replaced while it was synced"};
   }
 
@@ -226,14 +219,13 @@ class FileCore {
     return {"an earlier fdatasync failed, so that what is on disk isn't known; look after the disk and call recover()"};
   }
 
-  /// Puts everything that is in the journal on disk. No lock is needed.
-  Problem sync_everything() {
-    Appended target;
-    {
-      const std::lock_guard guard(sync_mutex_);
-      target = appended_;
-    }
-    return sync_now(target);
+  /// Puts everything that is in the journal on disk. `cures`: also while what is on disk isn't known, since the journal
+  /// is a new one.
+  Problem sync_everything(bool cures = false) {
+    std::unique_lock guard(sync_mutex_);
+    while (syncing_) synced_.wait(guard);
+    if (!cures && page.poisoned()) return poisoned();
+    return lead(guard);
   }
 
   /// Readers have to find the new journal under the same index: every table is locked meanwhile. REQUIRES: entered.
@@ -284,14 +276,30 @@ class FileCore {
   Problem catch_up();
   Problem open_files();
   Problem prepare();
-  Problem prepare_page();
+  Problem prepare_page(bool same_file);
   Problem create_journal();
-  Problem check_journal(bool& current);
+  Problem check_journal(bool same_names, bool& current);
   Problem load_journal();
   Problem zero(std::uint64_t from, std::uint64_t to) const noexcept;
+  Problem write_again(std::uint64_t from);
   Problem grow(std::uint64_t needed);
   Problem append(FrameType type, std::uint64_t sequence, const Id128& owner_id, const std::uint8_t* digest, bool claim);
   Problem sync_now(const Appended& target);
+
+  /// One thread at a time: the kernel tells each open file of a failure once, and two who ask at once would be told
+  /// different things.
+  Problem lead(std::unique_lock<std::mutex>& guard) {
+    syncing_ = true;
+    const Appended target = appended_;
+    guard.unlock();
+    const Problem problem = sync_now(target);
+    guard.lock();
+    syncing_ = false;
+    guard.unlock();
+    synced_.notify_all();
+    return problem;
+  }
+
   Problem remap();
 
   std::mutex sync_mutex_;
@@ -300,6 +308,7 @@ class FileCore {
   Appended appended_;
   std::atomic<const char*> warning_{nullptr};
   bool page_seen_ = false;
+  DirectoryNames names_;  // REQUIRES: entered
 
   Id128 probed_ = {};
   std::uint64_t probed_at_ = 0;

@@ -87,13 +87,13 @@ class SharedPage {
 
   /// Whether the page is one of this version, of this store, of this boot of the machine, and in the file that is in
   /// the directory (a copy of a directory has yet to get on disk, whatever the page that was copied along says). One
-  /// system call.
-  bool describes(const Id128& store) const noexcept {
+  /// system call, which `same_file` saves who knows that the file hasn't been removed or replaced since the last time.
+  bool describes(const Id128& store, bool same_file = false) const noexcept {
     FileStatus status = {};
-    if (!look(status)) return false;
+    if (same_file ? detached_.load(std::memory_order_acquire) || map_.damaged() : !look(status)) return false;
     return load(page_impl::at_magic) == page_impl::magic && load(page_impl::at_version) == page_version &&
            same(page_impl::at_store, store) && same(page_impl::at_boot, boot_id()) &&
-           load(page_impl::at_device) == status.device && load(page_impl::at_inode) == status.inode;
+           (same_file || (load(page_impl::at_device) == status.device && load(page_impl::at_inode) == status.inode));
   }
 
   /// Makes the page anew: nothing is known to be appended or durable, it is poisoned as told, no time was seen; all who
