@@ -5,6 +5,7 @@
 #pragma once
 
 #include <idem/clock.hpp>
+#include <idem/detail/array.hpp>
 #include <idem/detail/chrono.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/detail/file/core.hpp>
@@ -27,7 +28,6 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
 
 IDEM_BEGIN_NAMESPACE
 
@@ -88,7 +88,10 @@ class FileStore {
     detail::file::FileSettings settings;
     settings.path = detail::file::absolute_path(std::move(directory));
     settings.clock = options.clock;
-    settings.lock_timeout = options.lock_timeout.nanoseconds() / 1000 + 1;
+    // Ten years are as good as forever, and no deadline overflows.
+    constexpr std::int64_t longest = std::int64_t{10} * 365 * 24 * 3600 * 1'000'000;
+    const std::int64_t micros = options.lock_timeout.nanoseconds() / 1000 + 1;
+    settings.lock_timeout = micros < longest ? micros : longest;
     settings.compact_at = options.compact_at;
     settings.power = options.durability == Durability::power;
     settings.group = options.shared_group;
@@ -186,20 +189,28 @@ class FileStore {
   template <class Each>
   void for_each(Each&& each) {
     struct Seen {
-      std::string text;
+      std::size_t text_end;
       Record record;
       Status status;
     };
-    std::vector<Seen> batch;
+    detail::Array<Seen> batch;
+    std::string texts;
     visit(
         [&](const Found& found, TimePoint now, bool owner_gone) {
           const Status status = protocol::status(found.record(), now, owner_gone);
-          if (status != Status::absent) batch.push_back({detail::text_of(found.stored), found.stored.record, status});
+          if (status == Status::absent) return false;
+          texts += detail::text_of(found.stored);
+          batch.push({texts.size(), found.stored.record, status});
           return false;
         },
         [&] {
-          for (const Seen& seen : batch) each(RecordView{seen.text, seen.record, seen.status});
+          std::size_t begin = 0;
+          for (const Seen& seen : batch) {
+            each(RecordView{std::string_view(texts).substr(begin, seen.text_end - begin), seen.record, seen.status});
+            begin = seen.text_end;
+          }
           batch.clear();
+          texts.clear();
         });
   }
 

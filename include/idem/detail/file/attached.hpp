@@ -1,6 +1,7 @@
 // What one process has of a store: its core, what it still owes, and who of it waits.
 #pragma once
 
+#include <idem/detail/array.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/detail/file/core.hpp>
 #include <idem/detail/file/id.hpp>
@@ -13,7 +14,6 @@
 #include <cstdint>
 #include <mutex>
 #include <utility>
-#include <vector>
 
 IDEM_BEGIN_NAMESPACE
 namespace detail::file {
@@ -40,7 +40,7 @@ class OwedList {
         known.release = owed.release;
         return;
       }
-      list_.push_back(owed);
+      list_.push(owed);
       count_.store(list_.size(), std::memory_order_release);
     }
     IDEM_CATCH_UNWIND
@@ -63,8 +63,7 @@ class OwedList {
     const std::lock_guard guard(mutex_);
     for (std::size_t at = 0; at < list_.size();) {
       if (pay(list_[at])) {
-        list_[at] = list_.back();
-        list_.pop_back();
+        list_.remove(at);
       } else {
         ++at;
       }
@@ -74,7 +73,7 @@ class OwedList {
 
  private:
   mutable std::mutex mutex_;
-  std::vector<Owed> list_;
+  Array<Owed> list_;
   std::atomic<std::size_t> count_{0};
 };
 

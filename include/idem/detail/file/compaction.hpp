@@ -1,6 +1,7 @@
 // Writes what counts of a journal into a new one and puts that in its place, while others go on.
 #pragma once
 
+#include <idem/detail/array.hpp>
 #include <idem/detail/bytes.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/detail/endian.hpp>
@@ -13,13 +14,12 @@
 #include <idem/detail/file/os.hpp>
 #include <idem/detail/record_bytes.hpp>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>  // qsort: <algorithm> takes the compiler longer than all of this header
 #include <memory>
 #include <utility>
-#include <vector>
 
 #include <fcntl.h>   // linkat
 #include <stdio.h>   // renameat
@@ -41,7 +41,7 @@ class Compaction {
  public:
   Compaction(FileCore& core, Purpose purpose) noexcept : core_(core), purpose_(purpose) {}
   ~Compaction() {
-    if (begun_ && !renamed_) ::unlinkat(core_.directory.get(), next_journal_name, 0);
+    if (begun_ && !renamed_ && is_named(next_journal_name, next_->fd.get())) ::unlinkat(core_.directory.get(), next_journal_name, 0);
     if (kept_ && !renamed_) ::unlinkat(core_.directory.get(), old_journal_name, 0);
     stand_down();
   }
@@ -95,33 +95,41 @@ class Compaction {
     if (Problem problem = core_.enter()) return problem;
     const Leave leave{core_};
     const bool poisoned = core_.page.poisoned();
-    // A journal may be damaged as well, which recover() refuses: then repair() has to get through.
-    cures_ = purpose_ == Purpose::recover || (purpose_ == Purpose::repair && poisoned && core_.state.damage);
+    // A journal may be damaged as well, or hold what can't be read any more, which recover() refuses: then repair() has
+    // to get through.
+    cures_ = purpose_ == Purpose::recover || (purpose_ == Purpose::repair && poisoned);
     if (poisoned && !cures_) return FileCore::poisoned();
     FileStatus old;
     if (!poisoned && !status_of(core_.directory.get(), old_journal_name, old)) {
       // Of a compactor that died. Settling asks for the lock that this one holds.
       stand_down();
       if (Problem problem = core_.settle_old_journal()) return problem;
-      return {"a compaction that was cut off has been ended first; try again"};
+      if (status_of(core_.directory.get(), old_journal_name, old)) {
+        return {"a compaction that was cut off has been ended first; try again"};
+      }
+      // It is kept beside a journal that is damaged, and goes when that is repaired.
+      if (purpose_ != Purpose::repair) return damaged();
+      if (Problem problem = become_compactor()) return problem;
+      if (compactor_.get() < 0) return {"another process is compacting the journal; try again in a moment"};
+      replaces_old_ = true;
     }
-    if (purpose_ != Purpose::repair && core_.state.damage) {
-      return {"the journal is damaged; look at verify(), restore a backup or call repair()"};
-    }
+    if (purpose_ != Purpose::repair && core_.state.damage) return damaged();
     source_ = core_.journal;
     cut_ = core_.state.end;
     base_sequence_ = core_.state.last_sequence;
     now_ = core_.record_time();
+    // What has expired by this clock is gone: it must not be waited for again by one that was set back.
+    core_.page.time_seen(std::int64_t{now_.time_since_epoch().count()});
     for (IndexTable& table : core_.index.tables) {
       const std::lock_guard guard(table.mutex);
-      table.for_each([this](Place place) { offsets_.push_back(place.offset); });
+      table.for_each([this](Place place) { offsets_.push(place.offset); });
     }
     // The mapping of the store may be replaced meanwhile; this one is the compaction's own.
     return map_.map(source_->fd.get(), cut_, false);
   }
 
   Problem copy_snapshot() {
-    std::sort(offsets_.begin(), offsets_.end());
+    if (!offsets_.empty()) std::qsort(offsets_.data(), offsets_.size(), sizeof offsets_[0], compare_offsets);
     JournalHeader header = source_->header;
     header.journal = new_id();
     if (header.journal.empty()) return {"the system has no random bytes"};
@@ -194,7 +202,7 @@ class Compaction {
     Frame seal;
     seal.type = FrameType::seal;
     seal.sequence = sequence;
-    seal.time = core_.state.time;
+    seal.time = core_.page.time();
     seal.durable_end = next_->header.snapshot_end;
     finish_frame(buffer_, 0, next_->seal, next_end_, seal);
     if (Problem problem = flush()) return problem;
@@ -210,6 +218,7 @@ class Compaction {
     if (!kept_) {
       if (Problem problem = sync_data(next_->fd.get())) return problem;
     }
+    if (!owns_names()) return {"somebody else has touched the files of a compaction; try again"};
     const int directory = core_.directory.get();
     if (::renameat(directory, next_journal_name, directory, journal_name) != 0) {
       return {"cannot give the new journal its name", errno};
@@ -218,7 +227,8 @@ class Compaction {
     core_.page.start_generation(next_->header.generation, next_->header.snapshot_end, false);
     next_state_.tail_checked = true;
     core_.indexed.store(0, std::memory_order_release);
-    core_.readable_end.store((std::max)(next_state_.end, core_.state.end), std::memory_order_release);
+    const std::uint64_t end = next_state_.end > core_.state.end ? next_state_.end : core_.state.end;
+    core_.readable_end.store(end, std::memory_order_release);
     core_.replace_journal(next_, &index_);
     core_.state = next_state_;
     core_.publish();
@@ -231,7 +241,7 @@ class Compaction {
   Problem keep_old_journal() {
     // After a failed fdatasync nobody knows what of the old one is on disk, and nobody but this thread gets anything
     // done.
-    if (cures_) return {};
+    if (cures_ || replaces_old_) return {};
     const int directory = core_.directory.get();
     if (::linkat(directory, journal_name, directory, old_journal_name, 0) == 0) {
       kept_ = true;
@@ -244,7 +254,7 @@ class Compaction {
 
   /// Makes the new journal durable, and only then lets the old one go.
   Problem settle() {
-    if (Problem problem = core_.sync_everything()) return problem;
+    if (Problem problem = core_.sync_everything(cures_)) return problem;
     if (Problem problem = core_.enter()) return problem;
     const Leave leave{core_};
     if (core_.journal->identity.inode != next_->identity.inode) return {"the journal was replaced meanwhile"};
@@ -252,6 +262,28 @@ class Compaction {
       return {"cannot remove the journal from before a compaction", errno};
     }
     return cures_ ? core_.cure() : Problem{};
+  }
+
+  static Problem damaged() noexcept {
+    return {"the journal is damaged; look at verify(), restore a backup or call repair()"};
+  }
+
+  bool is_named(const char* name, int fd) const noexcept {
+    FileStatus named;
+    FileStatus held;
+    return !status_of(core_.directory.get(), name, named) && !status_of(fd, held) && named.inode == held.inode &&
+           named.device == held.device;
+  }
+
+  /// Where the file of the compactor's lock was removed there may be another compactor.
+  bool owns_names() const noexcept {
+    return is_named(next_journal_name, next_->fd.get()) && is_named(compacting_name, compactor_.get());
+  }
+
+  static int compare_offsets(const void* a, const void* b) noexcept {
+    const std::uint64_t first = *static_cast<const std::uint64_t*>(a);
+    const std::uint64_t second = *static_cast<const std::uint64_t*>(b);
+    return first < second ? -1 : first > second ? 1 : 0;
   }
 
   static constexpr std::uint64_t small_tail = std::uint64_t{1} << 16;
@@ -318,7 +350,7 @@ class Compaction {
   ForkClosed compactor_;  // its lock is held for the whole compaction, and by no child
   std::shared_ptr<JournalFile> source_;
   Mapping map_;
-  std::vector<std::uint64_t> offsets_;
+  Array<std::uint64_t> offsets_;
   TimePoint now_;
   std::uint64_t base_sequence_ = 0;
   std::uint64_t cut_ = 0;     // of the old journal: what is live below is the snapshot
@@ -331,7 +363,8 @@ class Compaction {
   std::uint64_t allocated_ = 0;
   std::size_t left_behind_ = 0;
   bool begun_ = false;
-  bool kept_ = false;  // the old journal has its second name
+  bool kept_ = false;          // the old journal has its second name
+  bool replaces_old_ = false;  // there is one already, of a compaction before
   bool renamed_ = false;
 };
 

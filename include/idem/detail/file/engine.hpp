@@ -1,6 +1,7 @@
 // One operation of a FileStore from its beginning to its answer; which rule decides, the caller says.
 #pragma once
 
+#include <idem/detail/array.hpp>
 #include <idem/detail/bytes.hpp>
 #include <idem/detail/cancellation.hpp>
 #include <idem/detail/config.hpp>
@@ -17,7 +18,6 @@
 #include <idem/protocol.hpp>
 #include <idem/store.hpp>
 
-#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
@@ -27,7 +27,6 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
 
 IDEM_BEGIN_NAMESPACE
 namespace detail::file {
@@ -149,7 +148,7 @@ class Engine {
   template <class Decide, class After>
   void visit(Decide decide, After after) {
     Attached& here = current();
-    std::vector<Digest> keys;
+    Array<Digest> keys;
     for (std::size_t number = 0; number < FileIndex::table_count; ++number) {
       keys.clear();
       if (!list(number, keys)) return;
@@ -240,7 +239,7 @@ class Engine {
     if (end < due || !core.compact_at.compare_exchange_strong(due, end + end / 2)) return;
     if (compaction(Purpose::shrink).answer != Answer::ok) return;
     const std::uint64_t left = core.readable_end.load(std::memory_order_acquire);
-    core.compact_at.store((std::max)(core.settings.compact_at, 2 * left));
+    core.compact_at.store(2 * left > core.settings.compact_at ? 2 * left : core.settings.compact_at);
     core.sync_at.store(left + unsynced);
   }
 
@@ -329,6 +328,10 @@ class Engine {
     }
     if (next.change == protocol::Change::none) {
       fill(reply, next, found);
+      if (about.claims && next.answer == Answer::acquired && here.inherited(found.owner)) {
+        reply.answer = Answer::running;  // a copy of the claim of the process that this one was forked from
+        return {};
+      }
       const bool tells = next.answer == Answer::completed || next.answer == Answer::failed ||
                          next.answer == Answer::conflict || next.answer == Answer::ok ||
                          next.answer == Answer::acquired;
@@ -385,21 +388,22 @@ class Engine {
     return problem.error == ENOSPC || problem.error == EDQUOT || problem.error == EFBIG || problem.error == 0;
   }
 
-  bool list(std::size_t number, std::vector<Digest>& keys) {
+  bool list(std::size_t number, Array<Digest>& keys) {
     return with_core([&](FileCore& core) {
              IndexTable& table = core.index.tables[number];
              const std::lock_guard guard(table.mutex);
              table.for_each([&](Place place) {
                Digest digest;
                std::memcpy(digest.bytes, core.journal->data() + place.offset + digest_in_frame, sizeof digest.bytes);
-               keys.push_back(digest);
+               keys.push(digest);
              });
            }).answer == Answer::ok;
   }
 
+  /// Leaves the keys of what was erased at the beginning of `keys`.
   template <class Decide>
-  bool visit_batch(Attached& here, const Digest* keys, std::size_t size, Decide& decide) {
-    std::vector<Digest> erased;
+  bool visit_batch(Attached& here, Digest* keys, std::size_t size, Decide& decide) {
+    std::size_t erased = 0;
     std::uint64_t sequence = 0;
     const Reply reply = with_core([&](FileCore& core) {
       for (std::size_t i = 0; i < size; ++i) {
@@ -415,11 +419,11 @@ class Engine {
         if (!decide(found, core.record_time(), owner_gone)) continue;
         if (core.page.poisoned() || core.append_erase(keys[i])) continue;
         sequence = core.state.last_sequence;
-        erased.push_back(keys[i]);
+        keys[erased++] = keys[i];
       }
     });
     if (sequence != 0) static_cast<void>(here.core.sync(sequence));
-    for (const Digest& digest : erased) here.core.page.wake(digest);
+    for (std::size_t i = 0; i < erased; ++i) here.core.page.wake(keys[i]);
     return reply.answer == Answer::ok;
   }
 

@@ -1,6 +1,7 @@
 // Reads a store's journal without changing it, and says what is in it.
 #pragma once
 
+#include <idem/detail/array.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/detail/file/boot_id.hpp>
 #include <idem/detail/file/frame.hpp>
@@ -18,7 +19,6 @@
 #include <memory>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include <fcntl.h>   // open
 #include <unistd.h>  // read
@@ -40,7 +40,7 @@ struct FileReport {
   std::uint64_t frames = 0;
   std::size_t records = 0;       ///< Keys that have one, expired ones too.
   std::uint64_t torn_bytes = 0;  ///< Behind the last frame; nobody was told of them. Cleared at the next operation.
-  std::vector<DamagedRange> damaged;
+  Array<DamagedRange> damaged;  ///< In the file's order; has size(), empty(), [] and what a range-based for takes.
 
   bool good() const noexcept { return readable && damaged.empty(); }
 };
@@ -131,10 +131,9 @@ inline FileReport verify_directory(const std::string& path) {
     }
     const bool goes_on = tail.resume < state.allocated;
     const std::uint64_t end = goes_on ? tail.resume : tail.garbage_end > known ? tail.garbage_end : known;
-    report.damaged.push_back({state.end, end - state.end});
+    report.damaged.push({state.end, end - state.end});
     report.message = report.path + ": what had been on disk can't be read any more, " +
-                     std::to_string(report.damaged.back().size) + " bytes at offset " +
-                     std::to_string(report.damaged.back().offset);
+                     std::to_string(end - state.end) + " bytes at offset " + std::to_string(state.end);
     if (!goes_on) break;
     state.end = tail.resume;
   }
