@@ -90,6 +90,7 @@ TEST_CASE("FLK-03: a child that exits with all its static destructors leaves its
         *store,
         [&](int number) {
           ++scene->effects;
+          std::fflush(stdout);  // or the child would print what its parent has yet to print
           Child child([]() -> int { std::exit(5); });
           if (child.wait() != 5 && !IDEM_TEST_SANITIZED) ++scene->wrong;
           if (found_by_others(place.path(), number) != Answer::running) ++scene->wrong;

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <csetjmp>
+#include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <memory>
@@ -486,6 +487,7 @@ TEST_CASE("CXX-02, CXX-03, CXX-04: however a process ends in the middle of the f
     INFO(ending.name);
     const Directory place;
     const Shared<Scene> scene;
+    std::fflush(stdout);  // or the child would print what its parent has yet to print
     Child owner([&] {
       static std::optional<FileStore> store(std::in_place, place.path(), quick());
       std::set_terminate([] { std::abort(); });
