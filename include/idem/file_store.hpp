@@ -203,6 +203,7 @@ class FileStore {
           batch.push({texts.size(), found.stored.record, status});
           return false;
         },
+        [](const Found&) {},
         [&] {
           std::size_t begin = 0;
           for (const Seen& seen : batch) {
@@ -217,26 +218,26 @@ class FileStore {
   PurgeResult purge(const PurgeOptions& options) {
     PurgeResult result;
     const Duration* age = options.in_doubt_older_than ? &*options.in_doubt_older_than : nullptr;
-    visit(
-        [&](const Found& found, TimePoint now, bool owner_gone) {
-          if (!protocol::purgeable(found.stored.record, now, owner_gone, age)) return false;
-          ++(found.stored.record.state == State::in_progress ? result.in_doubt : result.expired);
-          return true;
-        },
-        [] {});
+    visit([&](const Found& found, TimePoint now,
+              bool owner_gone) { return protocol::purgeable(found.stored.record, now, owner_gone, age); },
+          [&](const Found& found) {
+            ++(found.stored.record.state == State::in_progress ? result.in_doubt : result.expired);
+          },
+          [] {});
     if (engine_ != nullptr) engine_->maintain();
     return result;
   }
 
   std::size_t clear() {
     std::size_t removed = 0;
+    bool counts = false;
     visit(
         [&](const Found& found, TimePoint now, bool owner_gone) {
           const protocol::Transition change = protocol::erase(found.record(), now, owner_gone);
-          if (change.answer == Answer::ok) ++removed;
+          counts = change.answer == Answer::ok;
           return change.change == protocol::Change::erase;
         },
-        [] {});
+        [&](const Found&) { removed += counts ? 1 : 0; }, [] {});
     if (engine_ != nullptr) engine_->maintain();
     return removed;
   }
@@ -257,7 +258,7 @@ class FileStore {
           }
           return false;
         },
-        [] {});
+        [](const Found&) {}, [] {});
     with_core([&](detail::file::FileCore& core) {
       stats.bytes = core.state.end;
       stats.poisoned = core.page.poisoned();
@@ -326,9 +327,9 @@ class FileStore {
     return engine_ != nullptr ? engine_->with_core(act) : moved_from();
   }
 
-  template <class Decide, class After>
-  void visit(Decide decide, After after) {
-    if (engine_ != nullptr) engine_->visit(decide, after);
+  template <class Decide, class Erased, class After>
+  void visit(Decide decide, Erased erased, After after) {
+    if (engine_ != nullptr) engine_->visit(decide, erased, after);
   }
 
   Reply compaction(detail::file::Purpose purpose) {

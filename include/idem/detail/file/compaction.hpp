@@ -41,7 +41,8 @@ class Compaction {
  public:
   Compaction(FileCore& core, Purpose purpose) noexcept : core_(core), purpose_(purpose) {}
   ~Compaction() {
-    if (begun_ && !renamed_ && is_named(next_journal_name, next_->fd.get())) ::unlinkat(core_.directory.get(), next_journal_name, 0);
+    if (begun_ && !renamed_ && is_named(next_journal_name, next_->fd.get()))
+      ::unlinkat(core_.directory.get(), next_journal_name, 0);
     if (kept_ && !renamed_) ::unlinkat(core_.directory.get(), old_journal_name, 0);
     stand_down();
   }

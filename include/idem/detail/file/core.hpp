@@ -290,9 +290,9 @@ inline Problem FileCore::catch_up() {
   return {};
 }
 
-/// Whoever was killed in an fdatasync that failed told nobody, and the kernel tells each file that is open once: a later
-/// fdatasync of a file opened since would say that bytes are on disk which aren't (Rebello et al., Can Applications
-/// Recover from fsync Failures?, ATC 2020). Written anew, they have to be.
+/// Whoever was killed in an fdatasync that failed told nobody, and the kernel tells each file that is open once: a
+/// later fdatasync of a file opened since would say that bytes are on disk which aren't (Rebello et al., Can
+/// Applications Recover from fsync Failures?, ATC 2020). Written anew, they have to be.
 inline Problem FileCore::write_again(std::uint64_t from) {
   if (!settings.power || state.damage) return {};
   constexpr std::size_t piece = std::size_t{1} << 16;

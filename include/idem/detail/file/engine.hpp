@@ -145,8 +145,8 @@ class Engine {
 
   /// Shows every record to `decide(Found&, TimePoint, bool owner_gone)`, in batches; true erases it. `after()` is
   /// called between batches, without the lock.
-  template <class Decide, class After>
-  void visit(Decide decide, After after) {
+  template <class Decide, class Erased, class After>
+  void visit(Decide decide, Erased erased, After after) {
     Attached& here = current();
     Array<Digest> keys;
     for (std::size_t number = 0; number < FileIndex::table_count; ++number) {
@@ -154,7 +154,7 @@ class Engine {
       if (!list(number, keys)) return;
       for (std::size_t from = 0; from < keys.size(); from += batch) {
         const std::size_t to = from + batch < keys.size() ? from + batch : keys.size();
-        if (!visit_batch(here, keys.data() + from, to - from, decide)) return;
+        if (!visit_batch(here, keys.data() + from, to - from, decide, erased)) return;
         after();
       }
     }
@@ -401,9 +401,9 @@ class Engine {
   }
 
   /// Leaves the keys of what was erased at the beginning of `keys`.
-  template <class Decide>
-  bool visit_batch(Attached& here, Digest* keys, std::size_t size, Decide& decide) {
-    std::size_t erased = 0;
+  template <class Decide, class Erased>
+  bool visit_batch(Attached& here, Digest* keys, std::size_t size, Decide& decide, Erased& erased) {
+    std::size_t gone = 0;
     std::uint64_t sequence = 0;
     const Reply reply = with_core([&](FileCore& core) {
       for (std::size_t i = 0; i < size; ++i) {
@@ -419,12 +419,13 @@ class Engine {
         if (!decide(found, core.record_time(), owner_gone)) continue;
         if (core.page.poisoned() || core.append_erase(keys[i])) continue;
         sequence = core.state.last_sequence;
-        keys[erased++] = keys[i];
+        keys[gone++] = keys[i];
+        erased(found);
       }
     });
-    if (sequence != 0) static_cast<void>(here.core.sync(sequence));
-    for (std::size_t i = 0; i < erased; ++i) here.core.page.wake(keys[i]);
-    return reply.answer == Answer::ok;
+    const bool durable = sequence == 0 || !here.core.sync(sequence);
+    for (std::size_t i = 0; i < gone; ++i) here.core.page.wake(keys[i]);
+    return reply.answer == Answer::ok && durable;
   }
 
   mutable std::atomic<Attached*> attached_;

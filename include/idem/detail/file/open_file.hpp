@@ -94,7 +94,7 @@ inline Problem open_file(int directory, const char* name, Creation creation, boo
     if (created != nullptr) *created = made;
     return {};
   }
-  return {"keeps being replaced while it is opened", ENOENT, file};
+  return {"keeps being replaced while it is opened", EAGAIN, file};
 }
 
 }  // namespace detail::file
