@@ -107,7 +107,8 @@ TEST_CASE("FLK-03: a child that exits with all its static destructors leaves its
   CHECK(scene->effects == 1);
 }
 
-TEST_CASE("FLK-03, T-19: a child that comes back from the function too holds a dead handle: only its parent's run counts") {
+TEST_CASE(
+    "FLK-03, T-19: a child that comes back from the function too holds a dead handle: only its parent's run counts") {
   const Directory place;
   const Shared<Scene> scene;
   FileStore store(place.path(), quick());
@@ -137,8 +138,8 @@ TEST_CASE("FLK-03, T-19: a child that comes back from the function too holds a d
     if (::getpid() != me) {
       // The value is in hand, and that it isn't recorded is said.
       const Verdict expected = how == Return::value ? Verdict::stale : Verdict::failed;
-      const bool told = outcome.verdict() == expected &&
-                        (how != Return::value || (outcome.has_value() && outcome.value() == 666));
+      const bool told =
+          outcome.verdict() == expected && (how != Return::value || (outcome.has_value() && outcome.value() == 666));
       // Asked again it sees its parent running.
       const bool later = guard.try_call(number).verdict() == Verdict::in_progress;
       ::_exit(told && later ? 0 : 1);
@@ -289,7 +290,8 @@ TEST_CASE("FLK-04, FLK-05, T-19: whatever a function starts and leaves behind, i
   }
 }
 
-TEST_CASE("FLK-04: a copy made by clone without the C library keeps its parent's claims alive, for as long as it lives") {
+TEST_CASE(
+    "FLK-04: a copy made by clone without the C library keeps its parent's claims alive, for as long as it lives") {
   // That is documented: nothing else could tell it from its parent.
   const Directory place;
   const Shared<Scene> scene;
@@ -385,7 +387,8 @@ TEST_CASE("CXX-12: a child of a program whose threads all use the store uses it 
   const Directory place;
   const Shared<Scene> scene;
   auto store = std::make_unique<FileStore>(place.path(), quick());
-  const auto guard = pay(*store, [&](int number) { return number; }, at_once());
+  const auto guard = pay(
+      *store, [&](int number) { return number; }, at_once());
   REQUIRE(guard(0) == 0);
   std::atomic<bool> over{false};
   std::atomic<int> wrong{0};
@@ -420,6 +423,51 @@ TEST_CASE("CXX-12: a child of a program whose threads all use the store uses it 
   CHECK(store->compact().answer == Answer::ok);
   CHECK(store->stats().processes == 1);
   CHECK(FileStore::verify(place.path()).good());
+}
+
+TEST_CASE("T-14: a process that forks while its call waits isn't one owner with its child") {
+  const Directory place;
+  const Shared<Scene> scene;
+  Child holder([&] {
+    FileStore store(place.path(), quick());
+    pay(
+        store,
+        [&](int) -> int {
+          scene->entered = 1;
+          await(scene->go);
+          throw std::runtime_error("nothing happened");
+        },
+        at_once())
+        .try_call(1);
+    return 0;
+  });
+  await(scene->entered);
+  Child parent([&] {
+    FileStore store(place.path(), quick());
+    int self = 0;
+    pid_t made = 0;
+    const auto guard = pay(
+        store, [&](int number) { return ++scene->effects, number; }, Options{.on_duplicate = idem::OnDuplicate::wait},
+        idem::observe([&](const idem::Event& event) {
+          if (event.kind != idem::EventKind::waiting || made != 0) return;
+          made = ::fork();
+          if (made == 0) self = 1;
+          ++scene->armed;
+        }));
+    const auto outcome = guard.try_call(1);
+    scene->verdicts[self] = static_cast<int>(outcome.verdict());
+    if (self == 1) ::_exit(outcome.has_value() && outcome.value() == 1 ? 0 : 1);
+    int status = 0;
+    ::waitpid(made, &status, 0);
+    return outcome.has_value() && outcome.value() == 1 && status == 0 ? 0 : 1;
+  });
+  await(scene->armed, 2);
+  scene->go = 1;
+  CHECK(parent.wait() == 0);
+  CHECK(holder.wait() == 0);
+  CHECK(scene->effects == 1);
+  const int executed = static_cast<int>(Verdict::executed);
+  CHECK((scene->verdicts[0] == executed) != (scene->verdicts[1] == executed));
 }
 
 #endif

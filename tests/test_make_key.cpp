@@ -98,6 +98,15 @@ TEST_CASE("a key outlives everything that it was made of") {
 
 }  // namespace make_key
 
+TEST_CASE("a key that was moved from may be copied, whatever became of the one it was moved to") {
+  idem::Key first = idem::make_key("moved", 1);
+  { const idem::Key taken = std::move(first); }
+  const idem::Key copy = first;  // NOLINT: what is left is the point
+  CHECK_FALSE(copy == idem::make_key("moved", 1));
+  first = idem::make_key("moved", 2);
+  CHECK(first.name() == "moved");
+}
+
 TEST_CASE("KEY-17: a character buffer that isn't full is refused rather than keyed by what is left over in it") {
   char id[32] = "evt_1";
   id[20] = 'x';

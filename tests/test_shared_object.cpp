@@ -1,6 +1,9 @@
 #include <doctest/doctest.h>
 
+#include <idem/clock.hpp>
 #include <idem/detail/shared_object.hpp>
+#include <idem/event.hpp>
+#include <idem/key.hpp>
 
 #include <cstdlib>
 #include <stdexcept>
@@ -70,3 +73,17 @@ TEST_CASE("MEM: an object whose constructor throws leaves nothing behind") {
   CHECK_THROWS_AS(SharedObject::make<Throws>(), std::runtime_error);
 }
 #endif
+
+TEST_CASE("a handler and a clock that were moved from are empty") {
+  int events = 0;
+  idem::EventHandler handler = [&](const idem::Event&) { ++events; };
+  const idem::EventHandler taken = std::move(handler);
+  CHECK(taken);
+  CHECK_FALSE(handler);  // NOLINT: what is left is the point
+  handler(idem::Event{idem::EventKind::claimed, idem::Key{}});
+  CHECK(events == 0);
+  idem::Clock clock = [] { return idem::TimePoint{}; };
+  const idem::Clock kept = std::move(clock);
+  CHECK(kept);
+  CHECK_FALSE(clock);  // NOLINT
+}

@@ -40,8 +40,9 @@ class Claim {
   Claim& operator=(Claim&& other) noexcept {
     Held* const taken = other.held_;
     other.held_ = nullptr;
-    delete held_;
+    const Held* const before = held_;
     held_ = taken;
+    delete before;
     return *this;
   }
   ~Claim() { delete held_; }

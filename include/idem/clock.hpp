@@ -37,7 +37,7 @@ class Clock {
           }
         }) {}
 
-  explicit operator bool() const noexcept { return read_ != nullptr; }
+  explicit operator bool() const noexcept { return source_.get() != nullptr; }
   /// REQUIRES: not empty.
   TimePoint now() const noexcept { return read_(source_.get()); }
 

@@ -77,10 +77,10 @@ class EventHandler {
       : handler_(detail::SharedObject::make<std::remove_cvref_t<F>>(std::forward<F>(handler))),
         call_([](void* object, const Event& event) { (*static_cast<std::remove_cvref_t<F>*>(object))(event); }) {}
 
-  explicit operator bool() const noexcept { return call_ != nullptr; }
+  explicit operator bool() const noexcept { return handler_.get() != nullptr; }
 
   void operator()(const Event& event) const {
-    if (call_ == nullptr) return;
+    if (handler_.get() == nullptr) return;
     IDEM_TRY {
       call_(handler_.get(), event);
     }

@@ -83,7 +83,10 @@ class DomainRef {
   DomainRef(const DomainRef& other) noexcept : domain_(other.domain_), counted_(other.domain_ != nullptr) {
     if (counted_) domain_->retain();
   }
-  DomainRef(DomainRef&& other) noexcept : domain_(other.domain_), counted_(other.counted_) { other.counted_ = false; }
+  DomainRef(DomainRef&& other) noexcept : domain_(other.domain_), counted_(other.counted_) {
+    other.domain_ = nullptr;
+    other.counted_ = false;
+  }
   DomainRef& operator=(DomainRef other) noexcept {
     const DomainRef mine(domain_, counted_);
     domain_ = other.domain_;

@@ -79,6 +79,13 @@ class Acquisition {
 
   /// The first step, and the one after each `wait`.
   Step claim() {
+    // Two processes with one token would be one owner: a fork since the last claim makes this another one.
+    if constexpr (!has_own_tokens<S>) {
+      if (process_generation() != generation_) {
+        generation_ = process_generation();
+        request_.owner = new_owner<S>();
+      }
+    }
     if (!request_.owner) return give_up("the system has no random bytes for an owner token");
     ask(terms_.take_over && innermost_frame == nullptr);
     if (reply().answer == Answer::running || reply().answer == Answer::in_doubt) {

@@ -98,6 +98,7 @@ class KeptSource {
   }
 
   static void discard(const ObjectType* type, void* block) noexcept {
+    const NoCancellation shield(type != nullptr && !type->trivial);
     if (type != nullptr) type->destroy(block);
     free_block(type, block);
   }
@@ -124,9 +125,10 @@ class KeptSource {
     } memory{type_, aligned ? ::operator new (size_, std::align_val_t{type_->alignment}, std::nothrow)
                             : ::operator new(size_, std::nothrow)};
     if (memory.block == nullptr) return lose();
+    // The effect has happened: nothing may come between it and its record, nor the end of an exception.
+    const NoCancellation shield(type_ != nullptr && !type_->trivial);
     IDEM_TRY {
       if (type_ != nullptr && !type_->trivial) {
-        const NoCancellation shield;  // the effect has happened: nothing may come between it and its record
         type_->copy(memory.block, from_);
       } else {
         std::memcpy(memory.block, from_, size_);

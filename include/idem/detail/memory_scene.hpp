@@ -96,7 +96,7 @@ struct MemoryScene {
     const bool known = shard.use_domain(*entry, KeyBuilder::domain(key));
     if (!known || (!replaces && !core.admit(shard))) {
       full = known;
-      if (known) shard.disuse_domain(*entry);
+      if (known) shard.undo_domain(*entry);
       MemoryEntry::free(entry);
       return answer_unavailable(answer, no_memory_for_record);
     }

@@ -274,6 +274,12 @@ struct alignas(64) MemoryShard {
     entry.domain = use;
     return true;
   }
+  /// Takes back a use_domain() of which no reader can have heard.
+  void undo_domain(MemoryEntry& entry) noexcept {
+    if (--entry.domain->entries != 0) return;
+    take_out(*entry.domain);
+    DomainUse::free(entry.domain);
+  }
   void disuse_domain(MemoryEntry& entry) noexcept {
     if (--entry.domain->entries != 0) return;
     take_out(*entry.domain);
