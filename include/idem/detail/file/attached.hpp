@@ -6,6 +6,7 @@
 #include <idem/detail/file/core.hpp>
 #include <idem/detail/file/id.hpp>
 #include <idem/detail/file/owner_file.hpp>
+#include <idem/detail/file/retrier.hpp>
 #include <idem/detail/sha256.hpp>
 #include <idem/protocol.hpp>
 
@@ -149,6 +150,7 @@ struct Attached {
   OwedList owed;
   Waiters waiters;
   Attached* const parent;
+  Retrier retrier;  // the last member: its thread uses the others
 
   /// Whether the owner is a forebear of this process: a claim of its is a dead handle here.
   bool inherited(const Id128& owner) const noexcept {
@@ -182,6 +184,28 @@ inline void pay_owed(Attached& here) {
     }
     if (written) core.page.wake(owed.key);
     return written;
+  });
+}
+
+/// Sees to it that what is owed is done as soon as the store lets it be done, also where this process does nothing
+/// else.
+inline void pay_in_background(Attached& here) {
+  here.retrier.start(&here, [](void* subject) {
+    Attached& at = *static_cast<Attached*>(subject);
+    std::uint64_t sequence = 0;
+    IDEM_TRY {
+      // Not for as long as an operation may wait: the object's end waits for this.
+      constexpr std::int64_t timeout = 100'000;
+      if (at.core.enter(timeout)) return false;
+      const Leave leave{at.core};
+      pay_owed(at);
+      sequence = at.core.state.last_sequence;
+    }
+    IDEM_CATCH_UNWIND
+    IDEM_CATCH_ALL {
+      return false;
+    }
+    return !at.owed.any() && !at.core.sync(sequence);
   });
 }
 

@@ -20,7 +20,7 @@ namespace detail::file {
 inline constexpr const char* poisoned_name = "poisoned";
 inline constexpr const char* compacting_name = "compacting";
 
-inline Problem FileCore::enter_with_turn() {
+inline Problem FileCore::enter_with_turn(std::int64_t timeout) {
   if (!opened.load(std::memory_order_acquire)) {
     if (Problem problem = open_files()) return problem;
     opened.store(true, std::memory_order_release);
@@ -28,7 +28,7 @@ inline Problem FileCore::enter_with_turn() {
   // Each round but the last finds that somebody replaced the journal, which takes them longer than reading it takes us
   // (or the lock's file, which nobody should).
   for (int round = 0; round < 64; ++round) {
-    if (Problem problem = lock.acquire(page, settings.lock_timeout)) return problem;
+    if (Problem problem = lock.acquire(page, timeout)) return problem;
     const bool same_names = names_.unchanged(directory.get());
     if (!same_names && !lock.is_current(directory.get())) {
       lock.release(page);

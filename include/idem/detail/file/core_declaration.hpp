@@ -110,11 +110,13 @@ class FileCore {
   }
 
   /// Takes the lock and brings the index up to date. After success `leave` is called exactly once.
-  Problem enter() {
-    if (!turn.take(settings.lock_timeout)) {
+  Problem enter() { return enter(settings.lock_timeout); }
+  /// The same, waiting for at most so many microseconds at a time.
+  Problem enter(std::int64_t timeout) {
+    if (!turn.take(timeout)) {
       return {"another thread of this process held the store for longer than lock_timeout; was it stopped?"};
     }
-    Problem problem = enter_with_turn();
+    Problem problem = enter_with_turn(timeout);
     if (problem) turn.give_back();
     return problem;
   }
@@ -272,7 +274,7 @@ class FileCore {
     std::uint64_t sequence = 0;
   };
 
-  Problem enter_with_turn();
+  Problem enter_with_turn(std::int64_t timeout);
   Problem catch_up();
   Problem open_files();
   Problem prepare();

@@ -137,6 +137,7 @@ class Engine {
       // Given up before the function started: the claim is taken back as soon as the store can.
       if (done.claimed.token) here.owed.add({digest, done.claimed, true});
       if (about.owes != nullptr) here.owed.add({digest, *about.owes, about.releases});
+      if (here.owed.any()) pay_in_background(here);
       refuse(reply, problem, here);
     }
     announce(here);
