@@ -282,7 +282,6 @@ TEST_CASE("FDU-06: a poisoned journal refuses, replays what is on disk, and reco
     CHECK(each.stats().poisoned);
     CHECK(payload_of(claim(each, "done")) == "result");
     CHECK(each.compact().answer == Answer::unavailable);
-    CHECK(each.repair().answer == Answer::unavailable);
   };
   refuses(store, "a");
   refuses(other, "b");

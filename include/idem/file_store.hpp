@@ -286,7 +286,8 @@ class FileStore {
 
   /// After damage (part of what had been on disk can't be read) claims of unknown keys are refused, since theirs may be
   /// among the lost records. This accepts the loss: what can be read goes into a new journal, and everything else may
-  /// run again. Compare `verify` with the outside world first.
+  /// run again. Compare `verify` with the outside world first. After a failed fdatasync it does what `recover` does, also
+  /// where something can't be read any more.
   Reply repair() { return compaction(detail::file::Purpose::repair); }
 
   /// Lets the store use the newest format that this version of idem knows, once no older version uses the directory any
