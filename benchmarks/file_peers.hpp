@@ -71,7 +71,10 @@ inline auto make_guard(idem::FileStore& store) {
 class IdemPeer : public Peer {
  public:
   IdemPeer(const std::string& directory, idem::Durability durability)
-      : store_(directory, {.durability = durability}), guard_(make_guard(store_)) {}
+      : store_(directory, {.durability = durability}), guard_(make_guard(store_)) {
+    const idem::Reply opened = store_.open();
+    if (opened.answer != idem::Answer::ok) give_up("idem", opened.message.c_str());
+  }
 
   std::unique_ptr<Caller> caller() override { return std::make_unique<Thread>(guard_); }
 
