@@ -14,7 +14,6 @@
 // which stands for the mail server's own list of what it was given.
 //
 // Exit code: 0 when the day's report is out, 1 when it isn't, 2 for a bad command line or a bad log.
-#include <idem/file_store.hpp>
 #include <idem/idem.hpp>
 
 #include <chrono>
