@@ -23,7 +23,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -96,12 +95,18 @@ class FileStore {
     settings.power = options.durability == Durability::power;
     settings.group = options.shared_group;
     settings.refuse_unsafe = options.unsafe_directory == UnsafeDirectory::refuse;
-    engine_ = std::make_unique<detail::file::Engine>(settings, std::move(options.on_event));
+    engine_ = new detail::file::Engine(settings, std::move(options.on_event));
   }
 
-  FileStore(FileStore&&) noexcept = default;
-  FileStore& operator=(FileStore&&) noexcept = default;
-  ~FileStore() = default;
+  FileStore(FileStore&& other) noexcept : engine_(other.engine_) { other.engine_ = nullptr; }
+  FileStore& operator=(FileStore&& other) noexcept {
+    if (this == &other) return *this;
+    delete engine_;
+    engine_ = other.engine_;
+    other.engine_ = nullptr;
+    return *this;
+  }
+  ~FileStore() { delete engine_; }
 
   StoreTraits traits() const noexcept {
     return {.keeps = keeps, .liveness = Liveness::kernel, .survives_process = true, .clock = ClockOwner::process};
@@ -348,7 +353,7 @@ class FileStore {
     engine_->on_event(Event{kind, key, record.owner.epoch, record.attempt, message});
   }
 
-  std::unique_ptr<detail::file::Engine> engine_;
+  detail::file::Engine* engine_ = nullptr;  // rather than std::unique_ptr, which takes the compiler longer
 };
 
 static_assert(Store<FileStore>);

@@ -223,16 +223,16 @@ inline Problem FileCore::check_journal(bool same_names, bool& current) {
 
 inline Problem FileCore::load_journal() {
   auto file = std::make_shared<JournalFile>();
-  auto fresh = std::make_unique<FileIndex>();
+  FileIndex fresh;
   JournalState next;
   if (Problem problem = open_journal(directory.get(), journal_name, settings.group, 2, *file, next.allocated)) {
     return problem;
   }
   Read stop = Read::nothing;
-  if (Problem problem = read_frames(*fresh, next, *file, stop)) return problem;
+  if (Problem problem = read_frames(fresh, next, *file, stop)) return problem;
   // Until the lock is held again nobody may take this index for current.
   indexed.store(0, std::memory_order_release);
-  replace_journal(std::move(file), fresh.get());
+  replace_journal(std::move(file), &fresh);
   readable_end.store(next.end, std::memory_order_release);
   const std::uint64_t twice = 2 * journal->header.snapshot_end;
   compact_at.store(twice > settings.compact_at ? twice : settings.compact_at, std::memory_order_relaxed);

@@ -8,7 +8,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <memory>
 #include <mutex>
 #include <new>  // nothrow: a full memory is an answer here
 #include <utility>
@@ -34,6 +33,11 @@ struct Place {
 /// Thread safety: `mutex` is the caller's to hold, for reading too.
 class IndexTable {
  public:
+  IndexTable() noexcept = default;
+  IndexTable(const IndexTable&) = delete;
+  IndexTable& operator=(const IndexTable&) = delete;
+  ~IndexTable() { delete[] slots_; }
+
   std::mutex mutex;
 
   std::size_t size() const noexcept { return size_; }
@@ -101,14 +105,15 @@ class IndexTable {
   }
 
   void clear() noexcept {
-    slots_.reset();
+    delete[] slots_;
+    slots_ = nullptr;
     capacity_ = 0;
     size_ = 0;
   }
 
   /// All but the locks.
   void swap(IndexTable& other) noexcept {
-    slots_.swap(other.slots_);
+    std::swap(slots_, other.slots_);
     std::swap(capacity_, other.capacity_);
     std::swap(size_, other.size_);
   }
@@ -132,9 +137,9 @@ class IndexTable {
   std::size_t next(std::size_t at) const noexcept { return (at + 1) & (capacity_ - 1); }
 
   bool grow(std::size_t capacity) noexcept {
-    std::unique_ptr<Slot[]> slots(new (std::nothrow) Slot[capacity]());
+    Slot* slots = new (std::nothrow) Slot[capacity]();
     if (slots == nullptr) return false;
-    slots.swap(slots_);
+    std::swap(slots, slots_);
     std::swap(capacity, capacity_);
     for (std::size_t from = 0; from < capacity; ++from) {
       if (slots[from].where == 0) continue;
@@ -142,10 +147,11 @@ class IndexTable {
       while (slots_[at].where != 0) at = next(at);
       slots_[at] = slots[from];
     }
+    delete[] slots;
     return true;
   }
 
-  std::unique_ptr<Slot[]> slots_;
+  Slot* slots_ = nullptr;
   std::size_t capacity_ = 0;
   std::size_t size_ = 0;
 };

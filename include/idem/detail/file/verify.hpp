@@ -16,7 +16,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <memory>
 #include <string>
 #include <utility>
 
@@ -108,7 +107,7 @@ inline FileReport verify_directory(const std::string& path) {
   }
   report.readable = true;
 
-  const auto index = std::make_unique<FileIndex>();
+  FileIndex index;
   const PageHints page = copy.about(file.header);
   const std::uint64_t promised =
       page.durable_end > file.header.snapshot_end ? page.durable_end : file.header.snapshot_end;
@@ -116,7 +115,7 @@ inline FileReport verify_directory(const std::string& path) {
     Frame frame;
     if (read_frame(file.data(), state.allocated, state.end, state.last_sequence, file.seal, frame) == Read::frame) {
       ++report.frames;
-      if (!apply_frame(*index, state, file, state.end, frame)) {
+      if (!apply_frame(index, state, file, state.end, frame)) {
         return refuse({"there is no memory for the index"});
       }
       continue;
@@ -138,7 +137,7 @@ inline FileReport verify_directory(const std::string& path) {
     state.end = tail.resume;
   }
   report.bytes = state.end;
-  report.records = index->size();
+  report.records = index.size();
   return report;
 }
 
