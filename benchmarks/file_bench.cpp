@@ -43,8 +43,8 @@ using bench::Peer;
 struct Settings {
   std::string directory;
   std::string filter;
-  int rounds = 9;
-  double seconds = 0.25;
+  int rounds = 5;
+  double seconds = 0.3;
 };
 
 constexpr int cold_users = 200'000;
