@@ -77,6 +77,8 @@ std::map<std::string, Sum> sums_of(const std::string& date, const std::string& l
     ++sum.payments;
     sum.amount_minor += std::stoll(field[3]);
   }
+  // A job that was started too early must not count as done.
+  if (sums.empty()) throw std::invalid_argument(log + " has no payments of " + date);
   return sums;
 }
 

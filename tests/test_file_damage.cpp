@@ -341,7 +341,8 @@ TEST_CASE("T-35: damage at the end, in the middle and twice; each is repaired wi
   FileStore store(scene.place.path(), with(Durability::power));
   for (const auto& [name, was] : before) {
     const Reply found = store.find(key_of(name));
-    CHECK(found.answer == was.answer);
+    // What can't be found is corrupt for as long as it may be among what is lost.
+    CHECK(found.answer == (was.answer == Answer::corrupt ? Answer::absent : was.answer));
     CHECK(payload_of(found) == payload_of(was));
     CHECK(found.record.owner == was.record.owner);
   }
@@ -364,7 +365,7 @@ TEST_CASE("T-35: what is appended behind damage at the end is found again, and e
     CHECK(store.erase(key_of("done")).answer == Answer::ok);
   }
   FileStore store(scene.place.path(), with(Durability::power));
-  CHECK(store.find(key_of("done")).answer == Answer::absent);
+  CHECK(store.find(key_of("done")).answer == Answer::corrupt);
   CHECK(claim(store, "done").answer == Answer::corrupt);
   CHECK(claim(store, "done again").answer == Answer::completed);
   CHECK(store.repair().answer == Answer::ok);

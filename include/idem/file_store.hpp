@@ -223,12 +223,13 @@ class FileStore {
   PurgeResult purge(const PurgeOptions& options) {
     PurgeResult result;
     const Duration* age = options.in_doubt_older_than ? &*options.in_doubt_older_than : nullptr;
-    visit([&](const Found& found, TimePoint now,
-              bool owner_gone) { return protocol::purgeable(found.stored.record, now, owner_gone, age); },
-          [&](const Found& found) {
-            ++(found.stored.record.state == State::in_progress ? result.in_doubt : result.expired);
-          },
-          [] {});
+    result.complete =
+        visit([&](const Found& found, TimePoint now,
+                  bool owner_gone) { return protocol::purgeable(found.stored.record, now, owner_gone, age); },
+              [&](const Found& found) {
+                ++(found.stored.record.state == State::in_progress ? result.in_doubt : result.expired);
+              },
+              [] {});
     if (engine_ != nullptr) engine_->maintain();
     return result;
   }
@@ -249,7 +250,7 @@ class FileStore {
 
   StoreStats stats() {
     StoreStats stats;
-    visit(
+    stats.available = visit(
         [&](const Found& found, TimePoint now, bool owner_gone) {
           ++stats.records;
           const Status status = protocol::status(found.record(), now, owner_gone);
@@ -264,7 +265,7 @@ class FileStore {
           return false;
         },
         [](const Found&) {}, [] {});
-    with_core([&](detail::file::FileCore& core) {
+    const Reply told = with_core([&](detail::file::FileCore& core) {
       stats.bytes = core.state.end;
       stats.poisoned = core.page.poisoned();
       stats.damaged = static_cast<bool>(core.state.damage);
@@ -272,14 +273,22 @@ class FileStore {
       static_cast<void>(detail::file::sweep_owners(core.directory.get(), swept));
       stats.processes = swept.alive;
     });
+    if (told.answer != Answer::ok) stats.available = false;
     return stats;
   }
 
   // What only a store of files has.
 
-  /// Opens the directory now rather than with the first operation: ok, or unavailable with the reason.
+  /// Opens the directory now rather than with the first operation: ok, unavailable with the reason, or corrupt where it
+  /// is damaged.
   Reply open() {
-    return with_core([](detail::file::FileCore&) {});
+    bool damaged = false;
+    Reply reply = with_core([&](detail::file::FileCore& core) { damaged = static_cast<bool>(core.state.damage); });
+    if (damaged) {
+      reply.answer = Answer::corrupt;
+      reply.message = "the journal is damaged; see verify(), then restore a backup or call repair()";
+    }
+    return reply;
   }
 
   /// Rewrites the journal without what is superseded or expired; done by itself from time to time.
@@ -291,8 +300,8 @@ class FileStore {
 
   /// After damage (part of what had been on disk can't be read) claims of unknown keys are refused, since theirs may be
   /// among the lost records. This accepts the loss: what can be read goes into a new journal, and everything else may
-  /// run again. Compare `verify` with the outside world first. After a failed fdatasync it does what `recover` does, also
-  /// where something can't be read any more.
+  /// run again. Compare `verify` with the outside world first. After a failed fdatasync it does what `recover` does,
+  /// also where something can't be read any more.
   Reply repair() { return compaction(detail::file::Purpose::repair); }
 
   /// Lets the store use the newest format that this version of idem knows, once no older version uses the directory any
@@ -334,8 +343,8 @@ class FileStore {
   }
 
   template <class Decide, class Erased, class After>
-  void visit(Decide decide, Erased erased, After after) {
-    if (engine_ != nullptr) engine_->visit(decide, erased, after);
+  bool visit(Decide decide, Erased erased, After after) {
+    return engine_ != nullptr && engine_->visit(decide, erased, after);
   }
 
   Reply compaction(detail::file::Purpose purpose) {

@@ -307,13 +307,14 @@ constexpr Transition erase(const Record* record, TimePoint now, bool owner_gone)
 }
 
 /// Whether purge removes the record: expired ones always, those in doubt only where `in_doubt_older_than` isn't nullptr
-/// and that much time has passed since they were first claimed.
+/// and that much time has passed since they were first claimed; a negative span removes none.
 constexpr bool purgeable(const Record& record, TimePoint now, bool owner_gone,
                          const Duration* in_doubt_older_than) noexcept {
   const Status found = status(&record, now, owner_gone);
   if (found == Status::absent) return true;
-  return found == Status::in_doubt && in_doubt_older_than != nullptr &&
-         later(record.started_at, *in_doubt_older_than) <= now;
+  // A span that can't be meant is no choice to lose the only trace of a run.
+  return found == Status::in_doubt && in_doubt_older_than != nullptr && !in_doubt_older_than->overflowed() &&
+         in_doubt_older_than->nanoseconds() >= 0 && later(record.started_at, *in_doubt_older_than) <= now;
 }
 
 }  // namespace protocol

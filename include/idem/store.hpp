@@ -93,6 +93,7 @@ struct PurgeOptions {
 struct PurgeResult {
   std::size_t expired = 0;
   std::size_t in_doubt = 0;
+  bool complete = true;  ///< False where the store couldn't be reached or written to before the end.
 };
 
 struct StoreStats {
@@ -104,6 +105,7 @@ struct StoreStats {
   std::optional<TimePoint> oldest_in_doubt = {};  ///< When the oldest of them was first claimed.
   std::uint64_t bytes = 0;                        ///< On disk or on the server, where the store knows.
   std::size_t processes = 0;                      ///< Attached to the store, this one included; zero if unknown.
+  bool available = true;                          ///< False where the store couldn't be read: the rest says nothing.
   bool poisoned = false;                          ///< Whether what was written is on disk isn't known (FileStore).
   bool damaged = false;                           ///< Records that had been on disk are missing (FileStore).
 };

@@ -50,8 +50,10 @@ with tempfile.TemporaryDirectory() as where:
     expect(all(process.returncode == 0 for process in both), "of two at once both succeed")
     expect(sum("sent now" in text for text in texts) == 1, "of two at once one sends")
     expect(sorted(outbox(where)) == ["EUR", "GBP", "JPY", "KWD", "USD"], "of two at once each statement is out once")
-    expect(run(where, "2026-03-04", "/no/such/log").returncode == 2, "a log that isn't there is exit code 2")
-    expect(run(where, "2026-03-04", LOG).returncode == 0, "and leaves the day free to be reported")
+with tempfile.TemporaryDirectory() as where:
+    expect(run(where, DATE, "/no/such/log").returncode == 2, "a log that isn't there is exit code 2")
+    expect("sent now" in run(where, DATE, LOG).stdout, "and leaves the day free to be reported")
+    expect(run(where, "2026-03-99", LOG).returncode == 2, "a day without payments is exit code 2")
     expect(run(where, "tomorrow").returncode == 2, "a date that isn't one is exit code 2")
 
 sys.exit(1 if failures else 0)

@@ -269,6 +269,8 @@ inline Problem FileCore::catch_up() {
     if (journal->map.damaged()) return {"cannot be read", EIO, journal_name};
     if (tail.damaged) {
       ++state.damages;
+      warning_.store("the journal is damaged: see verify(), then restore a backup or call repair()",
+                     std::memory_order_release);
       const bool goes_on = tail.resume < state.allocated;
       const std::uint64_t behind = tail.garbage_end > known ? tail.garbage_end : known;
       const std::uint64_t resume = goes_on ? tail.resume : (behind + 7) / 8 * 8;

@@ -5,6 +5,7 @@
 #include <idem/detail/bytes.hpp>
 #include <idem/detail/cancellation.hpp>
 #include <idem/detail/config.hpp>
+#include <idem/detail/file/answers.hpp>
 #include <idem/detail/file/attached.hpp>
 #include <idem/detail/file/compaction.hpp>
 #include <idem/detail/file/core.hpp>
@@ -138,7 +139,7 @@ class Engine {
       if (done.claimed.token) here.owed.add({digest, done.claimed, true});
       if (about.owes != nullptr) here.owed.add({digest, *about.owes, about.releases});
       if (here.owed.any()) pay_in_background(here);
-      refuse(reply, problem, here);
+      refuse(reply, problem, here.core);
     }
     announce(here);
     return reply;
@@ -147,18 +148,19 @@ class Engine {
   /// Shows every record to `decide(Found&, TimePoint, bool owner_gone)`, in batches; true erases it. `after()` is
   /// called between batches, without the lock.
   template <class Decide, class Erased, class After>
-  void visit(Decide decide, Erased erased, After after) {
+  bool visit(Decide decide, Erased erased, After after) {
     Attached& here = current();
     Array<Digest> keys;
     for (std::size_t number = 0; number < FileIndex::table_count; ++number) {
       keys.clear();
-      if (!list(number, keys)) return;
+      if (!list(number, keys)) return false;
       for (std::size_t from = 0; from < keys.size(); from += batch) {
         const std::size_t to = from + batch < keys.size() ? from + batch : keys.size();
-        if (!visit_batch(here, keys.data() + from, to - from, decide, erased)) return;
+        if (!visit_batch(here, keys.data() + from, to - from, decide, erased)) return false;
         after();
       }
     }
+    return true;
   }
 
   /// Calls `act(FileCore&)` with the lock held: ok, or unavailable with the reason.
@@ -182,7 +184,7 @@ class Engine {
       IDEM_CATCH_ALL {
         problem = {"there is no memory"};
       }
-      if (problem) refuse(reply, problem, here);
+      if (problem) refuse(reply, problem, here.core);
     }
     announce(here);
     return reply;
@@ -207,7 +209,7 @@ class Engine {
     IDEM_CATCH_ALL {
       problem = {"there is no memory"};
     }
-    if (problem) refuse(reply, problem, here);
+    if (problem) refuse(reply, problem, here.core);
     return reply;
   }
 
@@ -251,35 +253,6 @@ class Engine {
     Ownership claimed = {};
   };
 
-  static void refuse(Reply& reply, Answer answer, std::string_view why) {
-    reply.answer = answer;
-    reply.payload = {};
-    IDEM_TRY {
-      reply.message = why;
-    }
-    IDEM_CATCH_UNWIND
-    IDEM_CATCH_ALL {}
-  }
-
-  static void refuse(Reply& reply, const Problem& problem, Attached& here) {
-    reply.answer = Answer::unavailable;
-    reply.payload = {};
-    IDEM_TRY {
-      reply.message = describe(problem, here.core.settings.path);
-      const std::int64_t holder = problem.what == held_too_long ? here.core.lock.kept_out_by() : 0;
-      if (holder != 0) reply.message += "; it is process " + std::to_string(holder);
-    }
-    IDEM_CATCH_UNWIND
-    IDEM_CATCH_ALL {}
-  }
-
-  static void fill(Reply& reply, const protocol::Transition& seen, const Found& found) {
-    reply.answer = seen.answer;
-    reply.record = seen.next;
-    if (seen.answer != Answer::completed && seen.answer != Answer::failed) return;
-    reply.payload = Payload(found.stored.kind, found.stored.payload, found.stored.payload_size).detach();
-  }
-
   void announce(Attached& here) const {
     const char* const warning = here.core.take_warning();
     if (warning == nullptr || !on_event) return;
@@ -302,6 +275,10 @@ class Engine {
       return {};
     }
     const Record* const record = found.record();
+    if (record == nullptr && core.state.damage) {
+      refuse_damaged(reply, core);
+      return {};
+    }
     if (about.claims && here.owed.holds(digest)) {
       reply.answer = Answer::in_doubt;
       if (record != nullptr) reply.record = *record;
@@ -340,9 +317,7 @@ class Engine {
       return {};
     }
     if (core.state.damage && !about.erases && found.place.offset < core.state.damage.offset) {
-      refuse(reply, Answer::corrupt,
-             "the journal is damaged, and what became of this key may be among what is lost; look at verify(), then "
-             "restore a backup or call repair()");
+      refuse_damaged(reply, core);
       return {};
     }
     if (core.page.poisoned()) return FileCore::poisoned();
@@ -385,10 +360,6 @@ class Engine {
     return core.append_record(stored, core.owner.id(), true);
   }
 
-  static bool is_full(const Problem& problem) noexcept {
-    return problem.error == ENOSPC || problem.error == EDQUOT || problem.error == EFBIG || problem.error == 0;
-  }
-
   bool list(std::size_t number, Array<Digest>& keys) {
     return with_core([&](FileCore& core) {
              IndexTable& table = core.index.tables[number];
@@ -406,6 +377,7 @@ class Engine {
   bool visit_batch(Attached& here, Digest* keys, std::size_t size, Decide& decide, Erased& erased) {
     std::size_t gone = 0;
     std::uint64_t sequence = 0;
+    bool complete = true;
     const Reply reply = with_core([&](FileCore& core) {
       for (std::size_t i = 0; i < size; ++i) {
         Found found;
@@ -418,7 +390,10 @@ class Engine {
           owner_gone = core.owner_alive(found.owner, ignored) == Alive::no;
         }
         if (!decide(found, core.record_time(), owner_gone)) continue;
-        if (core.page.poisoned() || core.append_erase(keys[i])) continue;
+        if (core.page.poisoned() || core.append_erase(keys[i])) {
+          complete = false;
+          continue;
+        }
         sequence = core.state.last_sequence;
         keys[gone++] = keys[i];
         erased(found);
@@ -426,7 +401,7 @@ class Engine {
     });
     const bool durable = sequence == 0 || !here.core.sync(sequence);
     for (std::size_t i = 0; i < gone; ++i) here.core.page.wake(keys[i]);
-    return reply.answer == Answer::ok && durable;
+    return reply.answer == Answer::ok && complete && durable;
   }
 
   mutable std::atomic<Attached*> attached_;
