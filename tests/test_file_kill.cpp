@@ -238,7 +238,7 @@ void kill_repair(bool every) {
     const Shared<Told> told;
     const Seen seen = tracing::trace({.harm = Harm::kill, .at = at, .every = every}, [&] {
       FileStore store = store_at(path, Durability::power);
-      if (store.open().answer != Answer::ok) ::_exit(3);
+      if (store.open().answer != Answer::corrupt) ::_exit(3);
       tracing::begin();
       tell(*told, store.repair());
       tracing::end();

@@ -13,6 +13,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <unistd.h>
 
 namespace {
 
@@ -89,4 +90,30 @@ TEST_CASE("a store that owes something ends at once while its lock is held by so
   holder.reset();
   // Its owner is gone, and whether its function ran nobody knows.
   CHECK(FileStore(place.path()).find(key).answer == Answer::in_doubt);
+}
+
+TEST_CASE("what is owed outlives a page that somebody cut, and so does the program") {
+  const support::Directory place;
+  FileStore store(place.path(), {.durability = idem::Durability::process, .lock_timeout = 20ms});
+  const idem::Key key = idem::make_key("owed", 1);
+  const idem::Reply claimed = store.claim(key, new_claim());
+  REQUIRE(claimed.answer == Answer::acquired);
+  {
+    const Holder holder(place.path());
+    CHECK(store.release(key, claimed.record.owner).answer == Answer::unavailable);
+    REQUIRE(::truncate((place / "page").c_str(), 0) == 0);
+  }
+  FileStore other(place.path(), {.durability = idem::Durability::process});
+  CHECK(eventually([&] { return other.find(key).answer == Answer::absent; }));
+}
+
+TEST_CASE("a store whose directory can't be opened removes nothing and comes to no harm") {
+  const support::Directory place;
+  for (const idem::Durability durability : {idem::Durability::process, idem::Durability::power}) {
+    FileStore store(place.path() + "/no\nsuch/../" + std::string(300, 'x'), {.durability = durability});
+    CHECK(store.clear() == 0);
+    CHECK_FALSE(store.purge({}).complete);
+    CHECK(store.complete(idem::make_key("owed", 1), {}).answer == Answer::unavailable);
+    CHECK(store.recover().answer == Answer::unavailable);
+  }
 }

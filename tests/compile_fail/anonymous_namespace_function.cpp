@@ -1,9 +1,11 @@
 // expect: a function in an anonymous namespace shares its name with others
 // Two files may hold two such functions of one name: their keys would meet.
-#include <idem/idem.hpp>
+#include <idem/idempotent.hpp>
 
 namespace {
-int charge(int cents) { return cents; }
+int charge(int cents) {
+  return cents;
+}
 }  // namespace
 
 int main() {

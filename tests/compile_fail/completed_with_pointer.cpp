@@ -1,6 +1,9 @@
 // expect: a pointer can't be kept as a result
 // A claim by hand keeps values, too: a literal is a pointer.
-#include <idem/idem.hpp>
+#include <idem/claim.hpp>
+#include <idem/idempotent.hpp>
+#include <idem/make_key.hpp>
+#include <idem/memory_store.hpp>
 
 #include <string>
 

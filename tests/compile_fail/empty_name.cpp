@@ -1,6 +1,6 @@
 // expect: a guard's name can't be empty
 // All guards without a name would share their keys.
-#include <idem/idem.hpp>
+#include <idem/idempotent.hpp>
 
 int main() {
   const auto charge = [](int cents) { return cents; };

@@ -1,6 +1,6 @@
 // expect: a duration with a floating-point count has no exact value
 // A floating-point time to live rounds, overflows and can be NaN.
-#include <idem/idem.hpp>
+#include <idem/idempotent.hpp>
 
 #include <chrono>
 

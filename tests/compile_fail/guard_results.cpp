@@ -9,7 +9,9 @@
 // expect [Closed, idem::testing::LeaseStore]: this type can't be a stored result yet
 // expect [std::vector<Closed>, idem::testing::LeaseStore]: this type can't be a stored result yet
 // expect [Closed, AnyMemory]: this type can't be a stored result yet
-#include <idem/idem.hpp>
+#include <idem/any_store.hpp>
+#include <idem/idempotent.hpp>
+#include <idem/memory_store.hpp>
 #include <idem/testing/lease_store.hpp>
 
 #include <memory>

@@ -52,4 +52,6 @@ using Part = std::vector<std::optional<Plain>>;
 using Part = IDEM_CASE;
 #endif
 
-int main() { idem::detail::require_key_part<Part>(); }
+int main() {
+  idem::detail::require_key_part<Part>();
+}

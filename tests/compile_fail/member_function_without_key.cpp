@@ -1,6 +1,6 @@
 // expect: for a member function say what of its object enters the key
 // Whether the object belongs to the key only its author knows.
-#include <idem/idem.hpp>
+#include <idem/idempotent.hpp>
 
 struct Gateway {
   int charge(int cents) { return cents; }

@@ -1,9 +1,11 @@
 // expect: a mutable reference can't enter the key
 // KEY-06: what the function changes can't be what names the call.
-#include <idem/idem.hpp>
+#include <idem/idempotent.hpp>
 
 void charge(int id, int& balance);
-void charge(int id, int& balance) { balance -= id; }
+void charge(int id, int& balance) {
+  balance -= id;
+}
 
 int main() {
   int balance = 100;

@@ -1,6 +1,6 @@
 // expect: a raw pointer can't be part of a key
 // KEY-06: a raw pointer is an address, and says nothing about what the call means.
-#include <idem/idem.hpp>
+#include <idem/idempotent.hpp>
 
 struct Account {
   int id;

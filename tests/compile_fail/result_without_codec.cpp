@@ -1,6 +1,8 @@
 // expect: this type can't be a stored result
 // SER-07: a result that a store of bytes can't keep is refused, never stored as nothing.
-#include <idem/idem.hpp>
+#include <idem/any_store.hpp>
+#include <idem/idempotent.hpp>
+#include <idem/memory_store.hpp>
 
 class Receipt {
  public:

@@ -1,12 +1,15 @@
 // expect: this store lacks 'void wait(const Key&, std::uint64_t epoch, TimePoint deadline)'
 // A near miss of a store is told what it lacks.
-#include <idem/idem.hpp>
+#include <idem/idempotent.hpp>
+#include <idem/memory_store.hpp>
 
 // Its wait forgot the epoch.
 class Incomplete : public idem::MemoryStore {
 #ifndef IDEM_CORRECTED
  public:
-  void wait(const idem::Key& key, idem::TimePoint deadline) { idem::MemoryStore::wait(key, 1, deadline); }
+  void wait(const idem::Key& key, idem::TimePoint deadline) {
+    idem::MemoryStore::wait(key, 1, deadline);
+  }
 #endif
 };
 

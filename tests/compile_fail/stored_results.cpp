@@ -41,4 +41,6 @@ using Result = std::vector<std::unique_ptr<Plain>>;
 using Result = IDEM_CASE;
 #endif
 
-int main() { idem::detail::require_storable<Result>(); }
+int main() {
+  idem::detail::require_storable<Result>();
+}

@@ -1,6 +1,6 @@
 // expect: a view dangles
 // T-56: a view would outlive what it looks at; refused on every store.
-#include <idem/idem.hpp>
+#include <idem/idempotent.hpp>
 
 #include <string>
 #include <string_view>

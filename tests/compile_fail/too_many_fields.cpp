@@ -1,6 +1,6 @@
 // expect: a struct can be taken apart by itself when it has up to 32 fields
 // A larger one is never cut short in silence.
-#include <idem/idem.hpp>
+#include <idem/idempotent.hpp>
 
 #include <tuple>
 

@@ -1,6 +1,6 @@
 // expect: behind the options may stand
 // What isn't an extra is met with the list of those there are.
-#include <idem/idem.hpp>
+#include <idem/idempotent.hpp>
 
 int main() {
   const auto charge = [](int cents) { return cents; };

@@ -1,6 +1,6 @@
 // expect: a lambda or function object has no name of its own
 // A lambda has no name that outlives refactoring, or a second compiler.
-#include <idem/idem.hpp>
+#include <idem/idempotent.hpp>
 
 int main() {
 #ifdef IDEM_CORRECTED

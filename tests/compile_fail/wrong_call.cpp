@@ -1,6 +1,6 @@
 // expect: the callable can't be called with these arguments
 // Of a callable with many signatures only the call itself shows that none fits.
-#include <idem/idem.hpp>
+#include <idem/idempotent.hpp>
 
 #include <string>
 

@@ -11,7 +11,8 @@
 // expect [idem::on_duplicate_return(text)]: on_duplicate_return takes a value of the function's result
 // expect [store, 42]: behind the options may stand
 // expect [store, idem::Options{}]: behind the options may stand
-#include <idem/idem.hpp>
+#include <idem/idempotent.hpp>
+#include <idem/memory_store.hpp>
 
 #include <string>
 

@@ -5,7 +5,7 @@
 // expect [&Hidden::open]: a function in an anonymous namespace shares its name with others
 // expect [[](int value) { return value; }]: a lambda or function object has no name of its own
 // expect [Doubled{}]: a lambda or function object has no name of its own
-#include <idem/idem.hpp>
+#include <idem/idempotent.hpp>
 
 template <class T>
 T twice(T value) {
@@ -19,7 +19,9 @@ struct Doubled {
   int operator()(int value) const { return 2 * value; }
 };
 namespace {
-int hidden(int value) { return value; }
+int hidden(int value) {
+  return value;
+}
 struct Hidden {
   static int open(int value) { return value; }
 };

@@ -49,11 +49,11 @@ endfunction()
 # of their own.
 set(idem_compiled
     "callables_(arguments|forms)|claim_by_hand|codec_.*|conformance_(any|file)|file_(frame|page|os)|key_golden|memory_store|options")
-set(idem_optimised "codec_hostile|crc32c|file_(frame|index)|guard_duplicates|hmac|memory_.*|protocol_.*|random|sha256")
+set(idem_optimised "crc32c|file_frame|guard_duplicates|hmac|memory_(hash|reclaim|store)|random|sha256")
 set(idem_addressed "any_guard|ch.*|claim_.*|codec_[^c].*|conformance_.*|crc32c|duration|faulty_store|hmac|key_encoding|memory_.*")
-string(APPEND idem_addressed "|file_(compaction|damage|frame|hostile|index|lock|mapping|os|owner|page|recovery|scan|time|waiting)")
-string(APPEND idem_addressed "|guard_(claims|duplicates|events|failures|in_doubt|replays|secrets)|ma.*|protocol_.*|r.*|sh.*|sha256")
-set(idem_threaded "check_lock|claim_threads|conformance_.*|faulty_store|file_(compaction|mapping|page|waiting)")
+string(APPEND idem_addressed "|file_(compaction|damage|frame|hostile|index|lock|mapping|os|owed|owner|page|recovery|reports|scan|time|waiting)")
+string(APPEND idem_addressed "|guard_(claims|duplicates|events|failures)|ma.*|protocol_.*|r.*|sh.*|sha256")
+set(idem_threaded "check_lock|claim_threads|conformance_(file|memory)|faulty_store|file_(compaction|mapping|owed|page|waiting)")
 string(APPEND idem_threaded "|guard_(duplicates|reentrancy)|memory_.*|random|shared_object")
 
 idem_configuration(release g++ "-O2 -DNDEBUG" "-DIDEM_TESTS=${idem_optimised}")

@@ -30,10 +30,14 @@
 #define SendMessage SendMessageA
 #define Yield()
 // of <sys/sysmacros.h>, as old <sys/types.h> brought it in
+#undef major
+#undef minor
 #define major(device) 0
 #define minor(device) 0
 
 #include "all_headers.hpp"
 #include "use.hpp"
 
-int main() { return second_call_is_replayed() ? 0 : 1; }
+int main() {
+  return second_call_is_replayed() ? 0 : 1;
+}

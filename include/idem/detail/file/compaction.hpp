@@ -43,7 +43,9 @@ class Compaction {
   ~Compaction() {
     if (begun_ && !renamed_ && is_named(next_journal_name, next_->fd.get()))
       ::unlinkat(core_.directory.get(), next_journal_name, 0);
-    if (kept_ && !renamed_) ::unlinkat(core_.directory.get(), old_journal_name, 0);
+    // As long as the lock is ours nobody else keeps a journal under that name.
+    if (kept_ && !renamed_ && is_named(compacting_name, compactor_.get()) && is_named(journal_name, source_->fd.get()))
+      ::unlinkat(core_.directory.get(), old_journal_name, 0);
     stand_down();
   }
   Compaction(const Compaction&) = delete;
@@ -98,7 +100,7 @@ class Compaction {
     const bool poisoned = core_.page.poisoned();
     // A journal may be damaged as well, or hold what can't be read any more, which recover() refuses: then repair() has
     // to get through.
-    cures_ = purpose_ == Purpose::recover || (purpose_ == Purpose::repair && poisoned);
+    cures_ = poisoned && purpose_ != Purpose::shrink;
     if (poisoned && !cures_) return FileCore::poisoned();
     FileStatus old;
     if (!poisoned && !status_of(core_.directory.get(), old_journal_name, old)) {
@@ -109,6 +111,7 @@ class Compaction {
         return {"a compaction that was cut off has been ended first; try again"};
       }
       // It is kept beside a journal that is damaged, and goes when that is repaired.
+      if (!core_.state.damage) return {"a compaction that was cut off has yet to be ended; try again in a moment"};
       if (purpose_ != Purpose::repair) return damaged();
       if (Problem problem = become_compactor()) return problem;
       if (compactor_.get() < 0) return {"another process is compacting the journal; try again in a moment"};

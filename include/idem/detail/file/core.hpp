@@ -22,32 +22,40 @@ inline constexpr const char* compacting_name = "compacting";
 
 inline Problem FileCore::enter_with_turn(std::int64_t timeout) {
   if (!opened.load(std::memory_order_acquire)) {
-    if (Problem problem = open_files()) return problem;
+    if (Problem problem = open_files(timeout)) return problem;
     opened.store(true, std::memory_order_release);
   }
   // Each round but the last finds that somebody replaced the journal, which takes them longer than reading it takes us
   // (or the lock's file, which nobody should).
   for (int round = 0; round < 64; ++round) {
-    if (Problem problem = lock.acquire(page, timeout)) return problem;
-    const bool same_names = names_.unchanged(directory.get());
-    if (!same_names && !lock.is_current(directory.get())) {
-      lock.release(page);
+    bool replaced = false;
+    bool current = false;
+    {
+      if (Problem problem = lock.acquire(page, timeout)) return problem;
+      LockHeld locked{*this};
+      const bool same_names = names_.unchanged(directory.get());
+      if (same_names || lock.is_current(directory.get())) {
+        if (Problem problem = check_journal(same_names, current)) return problem;
+        if (current) {
+          if (Problem problem = catch_up()) return problem;
+          locked.stays = true;
+          return {};
+        }
+      } else {
+        replaced = true;
+      }
+    }
+    if (replaced) {
       if (Problem problem = lock.open(directory.get(), settings.group)) return problem;
       continue;
     }
-    bool current = false;
-    Problem problem = check_journal(same_names, current);
-    if (!problem && current) problem = catch_up();
-    if (!problem && current) return {};
-    lock.release(page);
-    if (problem) return problem;
     // Without the lock: reading a million records takes a while.
     if (Problem failed = load_journal()) return failed;
   }
   return {"the journal was replaced again and again"};
 }
 
-inline Problem FileCore::open_files() {
+inline Problem FileCore::open_files(std::int64_t timeout) {
   const char* warning = nullptr;
   names_ = {};
   if (Problem problem = open_directory(settings.path, settings.group, directory, warning)) return problem;
@@ -57,10 +65,10 @@ inline Problem FileCore::open_files() {
   }
   if (Problem problem = lock.open(directory.get(), settings.group)) return problem;
   if (Problem problem = page.open(directory.get(), settings.group)) return problem;
-  if (Problem problem = lock.acquire(page, settings.lock_timeout)) return problem;
+  if (Problem problem = lock.acquire(page, timeout)) return problem;
+  const LockHeld locked{*this};
   Problem problem = {"was replaced while the store was opened", 0, lock_name};
   if (lock.is_current(directory.get())) problem = prepare();
-  lock.release(page);
   return problem;
 }
 
@@ -148,6 +156,14 @@ inline Problem FileCore::settle_old_journal() {
     if (whole) {
       // Another fdatasync may succeed without having written what the failed one didn't: recover() writes it anew.
       if (marked_poisoned()) return {};
+      // Nor does the first one of this file, where a compactor was killed in one that failed.
+      std::uint64_t end = offset;
+      for (Frame frame; read_frame(file.data(), size, end, last, file.seal, frame) == Read::frame;) {
+        end += frame.size;
+        last = frame.sequence;
+      }
+      if (file.map.damaged()) return {"cannot be read", EIO, journal_name};
+      if (Problem failed = write_again(file.fd.get(), file.header.snapshot_end, end)) return failed;
       if (Problem failed = sync_data(file.fd.get())) {
         poison();
         return failed;
@@ -191,6 +207,7 @@ inline Problem FileCore::prepare_page(bool same_file) {
     const Problem absent = status_of(directory.get(), poisoned_name, marker);
     if (absent && absent.error != ENOENT) return absent;
     page.rebuild(header.store, !absent || page.poisoned());
+    page_is_new_ = true;
   }
   page_seen_ = true;
   if (page.durable_end(header.generation) == 0) {
@@ -208,6 +225,10 @@ inline Problem FileCore::check_journal(bool same_names, bool& current) {
           known ? status_of(journal->fd.get(), now) : status_of(directory.get(), journal_name, now)) {
     if (problem.error != ENOENT) return problem;
     return {"the journal is gone; restore it, or make the store anew in an empty directory"};
+  }
+  // The clock by which names are known to be unchanged may have been set back; these two tell of a new journal, too.
+  if (known && (now.links == 0 || page.durable_end(journal->header.generation) == 0)) {
+    if (const Problem problem = status_of(directory.get(), journal_name, now)) return problem;
   }
   current = journal != nullptr && now.inode == journal->identity.inode && now.device == journal->identity.device;
   if (!current) return {};
@@ -282,32 +303,16 @@ inline Problem FileCore::catch_up() {
     } else if (!tail.zero) {
       if (Problem problem = zero(state.end, tail.garbage_end)) return problem;
     }
-    if (!state.tail_checked && page_end != 0) {
-      if (Problem problem = write_again(page_end)) return problem;
+    if (!state.tail_checked && !page_is_new_ && page_end != 0) {
+      // Not now, with the lock held: the next one who syncs does it first.
+      const std::lock_guard guard(sync_mutex_);
+      journal->unproven = state.damage && state.damage.resume > page_end ? state.damage.resume : page_end;
+      journal->unproven_end = state.end;
     }
     state.tail_checked = true;
     break;
   }
   publish();
-  return {};
-}
-
-/// Whoever was killed in an fdatasync that failed told nobody, and the kernel tells each file that is open once: a
-/// later fdatasync of a file opened since would say that bytes are on disk which aren't (Rebello et al., Can
-/// Applications Recover from fsync Failures?, ATC 2020). Written anew, they have to be.
-inline Problem FileCore::write_again(std::uint64_t from) {
-  if (!settings.power || state.damage) return {};
-  constexpr std::size_t piece = std::size_t{1} << 16;
-  while (from < state.end) {
-    const std::uint64_t left = state.end - from;
-    const std::size_t size = left < piece ? static_cast<std::size_t>(left) : piece;
-    buffer.clear();
-    buffer.append(journal->data() + from, size);
-    // What couldn't be read is no zeros.
-    if (journal->map.damaged()) return {"cannot be read", EIO, journal_name};
-    if (Problem problem = write_all(journal->fd.get(), buffer.data(), size, from)) return problem;
-    from += size;
-  }
   return {};
 }
 
@@ -413,8 +418,14 @@ inline Problem FileCore::cure() {
   return {};
 }
 
+/// REQUIRES: one thread at a time.
 inline Problem FileCore::sync_now(const Appended& target) {
   const std::uint64_t generation_of_journal = target.journal->header.generation;
+  if (target.journal->unproven < target.journal->unproven_end) {
+    JournalFile& file = *target.journal;
+    if (Problem unwritten = write_again(file.fd.get(), file.unproven, file.unproven_end)) return unwritten;
+    file.unproven = file.unproven_end;
+  }
   Problem problem = sync_data(target.journal->fd.get());
   // A journal that came by a rename is only there after a crash if the directory is on disk, too.
   if (!problem && !page.directory_synced(generation_of_journal)) {

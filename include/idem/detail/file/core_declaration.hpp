@@ -116,8 +116,10 @@ class FileCore {
     if (!turn.take(timeout)) {
       return {"another thread of this process held the store for longer than lock_timeout; was it stopped?"};
     }
-    Problem problem = enter_with_turn(timeout);
-    if (problem) turn.give_back();
+    // Given back also where memory runs out.
+    Entered entered{*this};
+    const Problem problem = enter_with_turn(timeout);
+    entered.stays = !problem;
     return problem;
   }
 
@@ -226,6 +228,7 @@ class FileCore {
   Problem sync_everything(bool cures = false) {
     std::unique_lock guard(sync_mutex_);
     while (syncing_) synced_.wait(guard);
+    if (appended_.journal == nullptr) return {};
     if (!cures && page.poisoned()) return poisoned();
     return lead(guard);
   }
@@ -268,6 +271,21 @@ class FileCore {
   Problem cure();
 
  private:
+  struct Entered {
+    FileCore& core;
+    bool stays = false;
+    ~Entered() {
+      if (!stays) core.turn.give_back();
+    }
+  };
+  struct LockHeld {
+    FileCore& core;
+    bool stays = false;
+    ~LockHeld() {
+      if (!stays) core.lock.release(core.page);
+    }
+  };
+
   struct Appended {
     std::shared_ptr<JournalFile> journal;
     std::uint64_t end = 0;
@@ -276,14 +294,13 @@ class FileCore {
 
   Problem enter_with_turn(std::int64_t timeout);
   Problem catch_up();
-  Problem open_files();
+  Problem open_files(std::int64_t timeout);
   Problem prepare();
   Problem prepare_page(bool same_file);
   Problem create_journal();
   Problem check_journal(bool same_names, bool& current);
   Problem load_journal();
   Problem zero(std::uint64_t from, std::uint64_t to) const noexcept;
-  Problem write_again(std::uint64_t from);
   Problem grow(std::uint64_t needed);
   Problem append(FrameType type, std::uint64_t sequence, const Id128& owner_id, const std::uint8_t* digest, bool claim);
   Problem sync_now(const Appended& target);
@@ -310,7 +327,8 @@ class FileCore {
   Appended appended_;
   std::atomic<const char*> warning_{nullptr};
   bool page_seen_ = false;
-  DirectoryNames names_;  // REQUIRES: entered
+  bool page_is_new_ = false;  // this object made it: whatever it didn't see synced was on disk before
+  DirectoryNames names_;      // REQUIRES: entered
 
   Id128 probed_ = {};
   std::uint64_t probed_at_ = 0;

@@ -228,7 +228,7 @@ class Engine {
   /// Also where an answer needn't survive a loss of power the durable end moves on, so that damage far back isn't taken
   /// for a torn tail.
   static void sync_if_due(FileCore& core) {
-    if (core.settings.power) return;
+    if (core.settings.power || core.indexed.load(std::memory_order_acquire) == 0) return;
     const std::uint64_t end = core.readable_end.load(std::memory_order_acquire);
     std::uint64_t due = core.sync_at.load(std::memory_order_relaxed);
     if (end < due || !core.sync_at.compare_exchange_strong(due, end + unsynced)) return;
@@ -236,6 +236,7 @@ class Engine {
   }
 
   void compact_if_due(FileCore& core) {
+    if (core.indexed.load(std::memory_order_acquire) == 0) return;
     const std::uint64_t end = core.readable_end.load(std::memory_order_acquire);
     std::uint64_t due = core.compact_at.load(std::memory_order_relaxed);
     // One thread tries; should it fail, as on a full disk, then once more when the journal has grown by a half.

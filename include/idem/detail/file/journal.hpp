@@ -67,6 +67,9 @@ struct JournalFile {
   JournalHeader header = {};
   FrameSeal seal;
   Mapping map;
+  /// Bytes that somebody else may have failed to sync: written again before they are synced through `fd`.
+  std::uint64_t unproven = 0;
+  std::uint64_t unproven_end = 0;
 
   const std::uint8_t* data() const noexcept { return map.data(); }
 };
@@ -179,6 +182,21 @@ inline Problem read_frames(FileIndex& index, JournalState& state, const JournalF
     if (stop != Read::frame) return {};
     if (!apply_frame(index, state, file, state.end, frame)) return {"there is no memory for the index"};
   }
+}
+
+/// Whoever was killed in an fdatasync that failed told nobody, and the kernel tells each file that is open once: an
+/// fdatasync of a file opened since would say that bytes are on disk which aren't (Rebello et al., Can Applications
+/// Recover from fsync Failures?, ATC 2020). Written anew, they have to be. REQUIRES: nobody changes these bytes.
+inline Problem write_again(int fd, std::uint64_t from, std::uint64_t to) noexcept {
+  std::uint8_t bytes[8192];
+  while (from < to) {
+    const std::uint64_t left = to - from;
+    const std::size_t size = left < sizeof bytes ? static_cast<std::size_t>(left) : sizeof bytes;
+    if (Problem problem = read_all(fd, bytes, size, from)) return problem;
+    if (Problem problem = write_all(fd, bytes, size, from)) return problem;
+    from += size;
+  }
+  return {};
 }
 
 /// A name for a store, a journal: empty where the system has no random bytes.
