@@ -145,23 +145,17 @@ inline Problem FileCore::settle_old_journal() {
   const Problem unreadable = open_journal(directory.get(), journal_name, settings.group, 2, file, size);
   if (!unreadable && file.identity.inode != old.inode) {
     // It counts once everything up to its seal is there: all that the old one had.
-    std::uint64_t offset = journal_header_size;
+    std::uint64_t end = journal_header_size;
     std::uint64_t last = 0;
-    for (Frame frame; read_frame(file.data(), size, offset, last, file.seal, frame) == Read::frame;) {
-      whole = frame.type == FrameType::seal;
-      if (whole) break;
-      offset += frame.size;
+    for (Frame frame; read_frame(file.data(), size, end, last, file.seal, frame) == Read::frame;) {
+      whole = whole || frame.type == FrameType::seal;
+      end += frame.size;
       last = frame.sequence;
     }
     if (whole) {
       // Another fdatasync may succeed without having written what the failed one didn't: recover() writes it anew.
       if (marked_poisoned()) return {};
       // Nor does the first one of this file, where a compactor was killed in one that failed.
-      std::uint64_t end = offset;
-      for (Frame frame; read_frame(file.data(), size, end, last, file.seal, frame) == Read::frame;) {
-        end += frame.size;
-        last = frame.sequence;
-      }
       if (file.map.damaged()) return {"cannot be read", EIO, journal_name};
       if (Problem failed = write_again(file.fd.get(), file.header.snapshot_end, end)) return failed;
       if (Problem failed = sync_data(file.fd.get())) {
@@ -175,7 +169,7 @@ inline Problem FileCore::settle_old_journal() {
       const std::uint64_t page_end =
           page.describes(file.header.store) ? page.durable_end(file.header.generation) : std::uint64_t{0};
       const std::uint64_t known = page_end > file.header.snapshot_end ? page_end : file.header.snapshot_end;
-      const bool damaged = judge_tail(file.data(), size, offset, last, known, file.seal).damaged;
+      const bool damaged = judge_tail(file.data(), size, end, last, known, file.seal).damaged;
       if (file.map.damaged()) return {"cannot be read", EIO, journal_name};
       if (damaged) return {};
       if (::renameat(directory.get(), old_journal_name, directory.get(), journal_name) != 0) {
@@ -201,13 +195,13 @@ inline Problem FileCore::prepare_page(bool same_file) {
   const JournalHeader& header = journal->header;
   // A system that doesn't tell one boot from another can't say whether the page is from before a crash.
   const bool unknown_boot = boot_id().empty() && !page_seen_;
-  if (unknown_boot || !page.describes(header.store, same_file)) {
+  page_is_new_ = unknown_boot || !page.describes(header.store, same_file);
+  if (page_is_new_) {
     // Asked before: who dies while the page is made anew leaves none that knows nothing of it.
     FileStatus marker;
     const Problem absent = status_of(directory.get(), poisoned_name, marker);
     if (absent && absent.error != ENOENT) return absent;
     page.rebuild(header.store, !absent || page.poisoned());
-    page_is_new_ = true;
   }
   page_seen_ = true;
   if (page.durable_end(header.generation) == 0) {
@@ -289,7 +283,6 @@ inline Problem FileCore::catch_up() {
         judge_tail(journal->data(), state.allocated, state.end, state.last_sequence, known, journal->seal);
     if (journal->map.damaged()) return {"cannot be read", EIO, journal_name};
     if (tail.damaged) {
-      ++state.damages;
       warning_.store("the journal is damaged: see verify(), then restore a backup or call repair()",
                      std::memory_order_release);
       const bool goes_on = tail.resume < state.allocated;

@@ -177,14 +177,10 @@ class FileCore {
   /// Whether the owner of a running record can't be running any more. `unknown` where that can't be found out.
   Alive owner_alive(const Id128& id, Problem& problem) noexcept {
     if (owner.held() && id == owner.id()) return Alive::yes;
-    if (id == probed_ && probed_at_ == state.last_sequence) return probed_alive_;
-    const Alive alive = probe_owner(directory.get(), id, problem);
     // Many records of one owner are looked at in one go by purge and for_each. Death is final; life isn't.
-    if (alive == Alive::no) {
-      probed_ = id;
-      probed_at_ = state.last_sequence;
-      probed_alive_ = alive;
-    }
+    if (id == dead_) return Alive::no;
+    const Alive alive = probe_owner(directory.get(), id, problem);
+    if (alive == Alive::no) dead_ = id;
     return alive;
   }
 
@@ -327,12 +323,10 @@ class FileCore {
   Appended appended_;
   std::atomic<const char*> warning_{nullptr};
   bool page_seen_ = false;
-  bool page_is_new_ = false;  // this object made it: whatever it didn't see synced was on disk before
+  bool page_is_new_ = false;  // made by the last look at it, so that it says nothing about who synced what
   DirectoryNames names_;      // REQUIRES: entered
 
-  Id128 probed_ = {};
-  std::uint64_t probed_at_ = 0;
-  Alive probed_alive_ = Alive::unknown;
+  Id128 dead_ = {};  // the owner that was last found dead; nobody has the name of zeros
 };
 
 /// Gives the lock back at the end of a scope.

@@ -90,7 +90,6 @@ struct JournalState {
   std::int64_t time = 0;    ///< The latest in any frame.
   std::size_t running = 0;  ///< Records in progress that nobody abandoned.
   Damage damage = {};       ///< The last one, where there is any.
-  std::size_t damages = 0;
   bool tail_checked = false;
 };
 
