@@ -18,8 +18,8 @@ namespace {
 
 using idem::Answer;
 using idem::Duration;
-using idem::OwnerToken;
 using idem::Ownership;
+using idem::OwnerToken;
 using idem::Record;
 using idem::State;
 using idem::Status;
@@ -405,9 +405,10 @@ TEST_CASE("T-80: a doubt is resolved once, by whoever looked into that very doub
 TEST_CASE("T-17 T-39 T-40 CORE-13: erasing refuses a live owner's record, and purging keeps what isn't over") {
   Tally tally;
   //                           none live gone left compl. failed old c. old f.
-  check_row(tally, "erase", "  0    N    K-   K-   K-     K-     0-     0-",
-            [](const Variant& variant) { return idem::protocol::erase(variant.get(), now, variant.owner_gone); },
-            no_record_wanted);
+  check_row(
+      tally, "erase", "  0    N    K-   K-   K-     K-     0-     0-",
+      [](const Variant& variant) { return idem::protocol::erase(variant.get(), now, variant.owner_gone); },
+      no_record_wanted);
 
   // Which records a purge takes: without an age, with one that isn't reached, with one that is reached just now.
   struct Purge {
@@ -443,9 +444,15 @@ TEST_CASE("T-17 T-39 T-40 CORE-13: erasing refuses a live owner's record, and pu
 TEST_CASE("T-01 T-36 T-41 TIM-10: what a record means, and that only finished ones expire, to the microsecond") {
   constexpr Status wanted[situations] = {Status::absent,    Status::running, Status::in_doubt, Status::in_doubt,
                                          Status::completed, Status::failed,  Status::absent,   Status::absent};
+  constexpr Answer told[situations] = {Answer::absent,    Answer::running, Answer::in_doubt, Answer::in_doubt,
+                                       Answer::completed, Answer::failed,  Answer::absent,   Answer::absent};
   Tally tally;
   for (std::size_t s = 0; s < situations; ++s) {
     for (const Variant& variant : variants_of(static_cast<Situation>(s))) {
+      const Transition found = idem::protocol::find(variant.get(), now, variant.owner_gone);
+      tally.expect(found.answer == told[s] && found.change == Change::none, situation_names[s]);
+      const std::uint64_t shown = told[s] == Answer::absent ? 0 : variant.record->owner.epoch;
+      tally.expect(found.next.owner.epoch == shown, situation_names[s]);
       tally.expect(idem::protocol::status(variant.get(), now, variant.owner_gone) == wanted[s], situation_names[s]);
       if (variant.record) {
         const bool old = s == old_completed || s == old_failed;
@@ -530,9 +537,12 @@ std::vector<Operation> all_operations() {
 
 const Record* apply(const Transition& transition, const Record* record) {
   switch (transition.change) {
-    case Change::none: return record;
-    case Change::write: return &transition.next;
-    case Change::erase: break;
+    case Change::none:
+      return record;
+    case Change::write:
+      return &transition.next;
+    case Change::erase:
+      break;
   }
   return nullptr;
 }
@@ -717,5 +727,4 @@ TEST_CASE("T-10 T-11: at the instant at which a record expires the next claim be
   CHECK_FALSE(idem::protocol::purgeable(got.next, now, false, nullptr));
 }
 
-static_assert(idem::protocol::status(nullptr, now, false) == Status::absent,
-              "the rules can be used at compile time");
+static_assert(idem::protocol::status(nullptr, now, false) == Status::absent, "the rules can be used at compile time");

@@ -162,17 +162,11 @@ class FileStore {
   }
 
   Reply find(const Key& key) {
-    const auto show = [](const Record* record, TimePoint now, bool owner_gone) {
-      constexpr Answer answers[] = {Answer::absent,   Answer::absent,    Answer::running,
-                                    Answer::in_doubt, Answer::completed, Answer::failed};
-      const Answer answer = answers[static_cast<std::size_t>(protocol::status(record, now, owner_gone))];
-      return protocol::Transition{answer, protocol::Change::none, answer == Answer::absent ? Record{} : *record};
-    };
     Reply reply;
-    if (glance(key, reply, [&](const Record& record, TimePoint now) { return show(&record, now, false); })) {
+    if (glance(key, reply, [&](const Record& record, TimePoint now) { return protocol::find(&record, now, false); })) {
       return reply;
     }
-    return change(key, About{}, [&](const Moment& at) { return show(at.record, at.now, at.owner_gone); });
+    return change(key, About{}, [&](const Moment& at) { return protocol::find(at.record, at.now, at.owner_gone); });
   }
 
   Reply erase(const Key& key) {
@@ -253,15 +247,7 @@ class FileStore {
     stats.available = visit(
         [&](const Found& found, TimePoint now, bool owner_gone) {
           ++stats.records;
-          const Status status = protocol::status(found.record(), now, owner_gone);
-          stats.running += status == Status::running ? 1 : 0;
-          stats.in_doubt += status == Status::in_doubt ? 1 : 0;
-          stats.completed += status == Status::completed ? 1 : 0;
-          stats.failed += status == Status::failed ? 1 : 0;
-          if (status == Status::in_doubt &&
-              found.stored.record.started_at < stats.oldest_in_doubt.value_or((TimePoint::max)())) {
-            stats.oldest_in_doubt = found.stored.record.started_at;
-          }
+          detail::count_status(stats, found.stored.record, protocol::status(found.record(), now, owner_gone));
           return false;
         },
         [](const Found&) {}, [] {});

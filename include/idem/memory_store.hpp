@@ -147,27 +147,7 @@ class MemoryStore {
   }
 
   Reply find(const Key& key) {
-    return locked(key, [&](Scene& at, Reply& answer) {
-      switch (protocol::status(at.record(), at.now, false)) {
-        case Status::absent:
-          answer.answer = Answer::absent;
-          return;
-        case Status::running:
-          answer.answer = Answer::running;
-          break;
-        case Status::in_doubt:
-          answer.answer = Answer::in_doubt;
-          break;
-        case Status::completed:
-          answer.answer = Answer::completed;
-          break;
-        case Status::failed:
-          answer.answer = Answer::failed;
-          break;
-      }
-      answer.record = *at.record();
-      at.tell_payload(answer);
-    });
+    return locked(key, [&](Scene& at, Reply& answer) { at.tell(answer, protocol::find(at.record(), at.now, false)); });
   }
 
   Reply erase(const Key& key) {
@@ -282,25 +262,7 @@ class MemoryStore {
       stats.records += shard.entries;
       shard.visit([&](const detail::MemoryShard::Found& found) {
         const Record& record = found.entry->record;
-        switch (protocol::status(&record, time, false)) {
-          case Status::absent:
-            break;
-          case Status::running:
-            ++stats.running;
-            break;
-          case Status::completed:
-            ++stats.completed;
-            break;
-          case Status::failed:
-            ++stats.failed;
-            break;
-          case Status::in_doubt:
-            ++stats.in_doubt;
-            if (!stats.oldest_in_doubt || record.started_at < *stats.oldest_in_doubt) {
-              stats.oldest_in_doubt = record.started_at;
-            }
-            break;
-        }
+        detail::count_status(stats, record, protocol::status(&record, time, false));
       });
     });
     return stats;

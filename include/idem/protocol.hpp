@@ -216,6 +216,14 @@ constexpr ClaimRuling judge_claim(const Record* record, const ClaimRequest& requ
   return {{Answer::acquired, Change::write}, found == Status::absent, epoch};
 }
 
+/// Says what there is, and changes nothing.
+constexpr Transition find(const Record* record, TimePoint now, bool owner_gone) noexcept {
+  constexpr Answer answers[] = {Answer::absent,   Answer::absent,    Answer::running,
+                                Answer::in_doubt, Answer::completed, Answer::failed};
+  const Status found = status(record, now, owner_gone);
+  return detail::unchanged(answers[static_cast<std::uint8_t>(found)], found == Status::absent ? nullptr : record);
+}
+
 /// Asks for the key. `floor`: see next_epoch.
 constexpr Transition claim(const Record* record, const ClaimRequest& request, TimePoint now, bool owner_gone,
                            std::uint64_t floor) noexcept {

@@ -110,6 +110,20 @@ struct StoreStats {
   bool damaged = false;                           ///< Records that had been on disk are missing (FileStore).
 };
 
+namespace detail {
+
+/// Adds what a record means at this moment to what a store tells of all.
+inline void count_status(StoreStats& stats, const Record& record, Status status) noexcept {
+  stats.running += status == Status::running ? 1 : 0;
+  stats.in_doubt += status == Status::in_doubt ? 1 : 0;
+  stats.completed += status == Status::completed ? 1 : 0;
+  stats.failed += status == Status::failed ? 1 : 0;
+  if (status != Status::in_doubt) return;
+  if (!stats.oldest_in_doubt || record.started_at < *stats.oldest_in_doubt) stats.oldest_in_doubt = record.started_at;
+}
+
+}  // namespace detail
+
 /// A store promises, for every operation, from any number of threads:
 ///
 ///  1. It makes one transition of `idem::protocol` on the key's record atomic, with a clock read after any lock is

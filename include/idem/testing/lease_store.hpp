@@ -103,8 +103,8 @@ class LeaseStore {
   Reply resolve(const Key& key, const Resolution& found, std::string_view note) {
     const OwnerToken resolver = idem::detail::new_owner_token();
     Reply reply = change(key, &found.source, [&](const Moment& at) {
-      return protocol::resolve(at.record, found.expected_epoch, resolver, found.state, at.now, found.ttl,
-                               at.owner_gone, shared_->last_epoch + 1);
+      return protocol::resolve(at.record, found.expected_epoch, resolver, found.state, at.now, found.ttl, at.owner_gone,
+                               shared_->last_epoch + 1);
     });
     tell_lost();
     if (reply.answer == Answer::ok) tell(EventKind::resolved, key, reply.record, note);
@@ -112,13 +112,7 @@ class LeaseStore {
   }
 
   Reply find(const Key& key) {
-    return change(key, nullptr, [](const Moment& at) {
-      constexpr Answer answers[] = {Answer::absent,   Answer::absent,    Answer::running,
-                                    Answer::in_doubt, Answer::completed, Answer::failed};
-      const Status status = protocol::status(at.record, at.now, at.owner_gone);
-      const Answer answer = answers[static_cast<std::size_t>(status)];
-      return protocol::Transition{answer, protocol::Change::none, answer == Answer::absent ? Record{} : *at.record};
-    });
+    return change(key, nullptr, [](const Moment& at) { return protocol::find(at.record, at.now, at.owner_gone); });
   }
 
   Reply erase(const Key& key) {
@@ -199,13 +193,7 @@ class LeaseStore {
       ++stats.records;
       idem::detail::StoredRecord stored;
       if (!decode(bytes, stored)) continue;
-      const Status status = status_of(stored.record, now);
-      stats.running += status == Status::running ? 1 : 0;
-      stats.in_doubt += status == Status::in_doubt ? 1 : 0;
-      stats.completed += status == Status::completed ? 1 : 0;
-      stats.failed += status == Status::failed ? 1 : 0;
-      if (status == Status::in_doubt && stored.record.started_at < stats.oldest_in_doubt.value_or((TimePoint::max)()))
-        stats.oldest_in_doubt = stored.record.started_at;
+      idem::detail::count_status(stats, stored.record, status_of(stored.record, now));
     }
     return stats;
   }
@@ -275,7 +263,9 @@ class LeaseStore {
   static Reply refusal(Answer answer, const char* why) {
     Reply reply;
     reply.answer = answer;
-    IDEM_TRY { reply.message = why; }
+    IDEM_TRY {
+      reply.message = why;
+    }
     IDEM_CATCH_UNWIND
     IDEM_CATCH_ALL {}
     return reply;
@@ -347,7 +337,9 @@ class LeaseStore {
       return reply;
     }
     IDEM_CATCH_UNWIND
-    IDEM_CATCH_ALL { return refusal(Answer::unavailable, "out of memory"); }
+    IDEM_CATCH_ALL {
+      return refusal(Answer::unavailable, "out of memory");
+    }
   }
 
   Reply finish(const Key& key, const FinishRequest& request, State state) {
