@@ -118,20 +118,8 @@ class Engine {
     const NoCancellation shield;
     Attached& here = current();
     Done done;
-    Problem problem;
     const Digest digest = key.digest();
-    IDEM_TRY {
-      problem = here.core.enter();
-      if (!problem) {
-        const Leave leave{here.core};
-        pay_owed(here);
-        problem = transact(here, key, digest, about, decide, reply, done);
-      }
-    }
-    IDEM_CATCH_UNWIND
-    IDEM_CATCH_ALL {
-      problem = {"there is no memory"};
-    }
+    Problem problem = entered(here, [&] { return transact(here, key, digest, about, decide, reply, done); });
     if (!problem && done.sequence != 0) problem = here.core.sync(done.sequence);
     if (done.wakes) here.core.page.wake(digest);
     if (problem) {
@@ -145,8 +133,9 @@ class Engine {
     return reply;
   }
 
-  /// Shows every record to `decide(Found&, TimePoint, bool owner_gone)`, in batches; true erases it. `after()` is
-  /// called between batches, without the lock.
+  /// Shows every record to `decide(Found&, TimePoint, bool owner_gone)`, in batches; true erases it, and
+  /// `erased(Found&)` is told. `after()` is called between batches, without the lock. False where not everything could
+  /// be read, or erased durably.
   template <class Decide, class Erased, class After>
   bool visit(Decide decide, Erased erased, After after) {
     Attached& here = current();
@@ -170,20 +159,11 @@ class Engine {
     Attached& here = current();
     {
       const NoCancellation shield;
-      Problem problem;
-      IDEM_TRY {
-        problem = here.core.enter();
-        if (!problem) {
-          const Leave leave{here.core};
-          pay_owed(here);
-          act(here.core);
-          reply.answer = Answer::ok;
-        }
-      }
-      IDEM_CATCH_UNWIND
-      IDEM_CATCH_ALL {
-        problem = {"there is no memory"};
-      }
+      const Problem problem = entered(here, [&] {
+        act(here.core);
+        return Problem{};
+      });
+      reply.answer = Answer::ok;
       if (problem) refuse(reply, problem, here.core);
     }
     announce(here);
@@ -194,21 +174,15 @@ class Engine {
     Reply reply;
     const NoCancellation shield;
     Attached& here = current();
-    Problem problem;
-    IDEM_TRY {
+    const Problem problem = attempt([&] {
       Compaction compaction(here.core, purpose);
-      problem = compaction.run();
-      if (!problem) {
-        reply.answer = Answer::ok;
-        if (compaction.left_behind() != 0) {
-          reply.message = std::to_string(compaction.left_behind()) + " records couldn't be read and were left behind";
-        }
+      if (Problem failed = compaction.run()) return failed;
+      reply.answer = Answer::ok;
+      if (compaction.left_behind() != 0) {
+        reply.message = std::to_string(compaction.left_behind()) + " records couldn't be read and were left behind";
       }
-    }
-    IDEM_CATCH_UNWIND
-    IDEM_CATCH_ALL {
-      problem = {"there is no memory"};
-    }
+      return Problem{};
+    });
     if (problem) refuse(reply, problem, here.core);
     return reply;
   }
@@ -245,6 +219,29 @@ class Engine {
     const std::uint64_t left = core.readable_end.load(std::memory_order_acquire);
     core.compact_at.store(2 * left > core.settings.compact_at ? 2 * left : core.settings.compact_at);
     core.sync_at.store(left + unsynced);
+  }
+
+  /// What `act` says; that there is no memory where it throws.
+  template <class Act>
+  static Problem attempt(Act act) {
+    IDEM_TRY {
+      return act();
+    }
+    IDEM_CATCH_UNWIND
+    IDEM_CATCH_ALL {
+      return {"there is no memory"};
+    }
+  }
+
+  /// The same with the lock held, once what is owed was done.
+  template <class Act>
+  static Problem entered(Attached& here, Act act) {
+    return attempt([&] {
+      if (Problem problem = here.core.enter()) return problem;
+      const Leave leave{here.core};
+      pay_owed(here);
+      return act();
+    });
   }
 
   /// What an operation left to be done once the lock is given back.
