@@ -168,7 +168,7 @@ inline Problem FileCore::settle_old_journal() {
       // missing is damage, which whoever reads it next reports.
       const std::uint64_t page_end =
           page.describes(file.header.store) ? page.durable_end(file.header.generation) : std::uint64_t{0};
-      const std::uint64_t known = page_end > file.header.snapshot_end ? page_end : file.header.snapshot_end;
+      const std::uint64_t known = promised_end(file.header, page_end);
       const bool damaged = judge_tail(file.data(), size, end, last, known, file.seal).damaged;
       if (file.map.damaged()) return {"cannot be read", EIO, journal_name};
       if (damaged) return {};
@@ -271,35 +271,29 @@ inline Problem FileCore::catch_up() {
     if (Problem problem = read_frames(index, state, *journal, stop)) return problem;
     // A page of zeros stands where the disk gave nothing: that says nothing about the journal.
     if (journal->map.damaged()) return {"cannot be read", EIO, journal_name};
-    // Frames that the page knows of and that aren't there were lost: whatever else looks like an end, this isn't one.
-    const bool missing = page.sequence() > state.last_sequence;
+    const PageHints hints{page.durable_end(journal->header.generation), page.sequence()};
+    const bool missing = hints.sequence > state.last_sequence;
     // A process that died left at most the beginning of its frame where the next one goes. After a crash of the machine
     // anything may stand anywhere, so that the first look goes up to the end.
     if (stop == Read::nothing && state.tail_checked && !missing) break;
-    const std::uint64_t page_end = page.durable_end(journal->header.generation);
-    std::uint64_t known = page_end > journal->header.snapshot_end ? page_end : journal->header.snapshot_end;
-    if (missing && known <= state.end) known = state.end + 8;
-    const Tail tail =
-        judge_tail(journal->data(), state.allocated, state.end, state.last_sequence, known, journal->seal);
+    Damage damage;
+    const Tail tail = judge_end(*journal, state, hints, damage);
     if (journal->map.damaged()) return {"cannot be read", EIO, journal_name};
     if (tail.damaged) {
       warning_.store("the journal is damaged: see verify(), then restore a backup or call repair()",
                      std::memory_order_release);
-      const bool goes_on = tail.resume < state.allocated;
-      const std::uint64_t behind = tail.garbage_end > known ? tail.garbage_end : known;
-      const std::uint64_t resume = goes_on ? tail.resume : (behind + 7) / 8 * 8;
-      state.damage = {state.end, resume};
-      state.end = resume;
+      state.damage = damage;
+      state.end = damage.resume;
+      if (tail.resume < state.allocated) continue;
       // Lost frames may have had these numbers.
-      if (!goes_on && page.sequence() > state.last_sequence) state.last_sequence = page.sequence();
-      if (goes_on) continue;
+      if (missing) state.last_sequence = hints.sequence;
     } else if (!tail.zero) {
       if (Problem problem = zero(state.end, tail.garbage_end)) return problem;
     }
-    if (!state.tail_checked && !page_is_new_ && page_end != 0) {
+    if (!state.tail_checked && !page_is_new_ && hints.durable_end != 0) {
       // Not now, with the lock held: the next one who syncs does it first.
       const std::lock_guard guard(sync_mutex_);
-      journal->unproven = state.damage && state.damage.resume > page_end ? state.damage.resume : page_end;
+      journal->unproven = state.damage.resume > hints.durable_end ? state.damage.resume : hints.durable_end;
       journal->unproven_end = state.end;
     }
     state.tail_checked = true;

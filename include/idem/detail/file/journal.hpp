@@ -9,6 +9,7 @@
 #include <idem/detail/file/index.hpp>
 #include <idem/detail/file/mapping.hpp>
 #include <idem/detail/file/os.hpp>
+#include <idem/detail/file/scan.hpp>
 #include <idem/detail/random.hpp>
 #include <idem/detail/record_bytes.hpp>
 #include <idem/detail/sha256.hpp>
@@ -73,6 +74,17 @@ struct JournalFile {
 
   const std::uint8_t* data() const noexcept { return map.data(); }
 };
+
+/// What the shared page says of a journal; zeros where it says nothing.
+struct PageHints {
+  std::uint64_t durable_end = 0;
+  std::uint64_t sequence = 0;  ///< Of the last frame.
+};
+
+/// Up to where a journal is known to have been on disk.
+inline std::uint64_t promised_end(const JournalHeader& header, std::uint64_t durable_end_on_page) noexcept {
+  return durable_end_on_page > header.snapshot_end ? durable_end_on_page : header.snapshot_end;
+}
 
 /// A bad frame below the durable end: bytes that had been on disk are gone.
 struct Damage {
@@ -196,6 +208,22 @@ inline Problem write_again(int fd, std::uint64_t from, std::uint64_t to) noexcep
     from += size;
   }
   return {};
+}
+
+/// Judges what follows the last good frame. Where `damage` comes back set something that had been on disk is missing:
+/// reading goes on at its `resume`, if that lies before the end of what is allocated.
+/// REQUIRES: read_frames() has stopped there.
+inline Tail judge_end(const JournalFile& file, const JournalState& state, const PageHints& page,
+                      Damage& damage) noexcept {
+  std::uint64_t known = promised_end(file.header, page.durable_end);
+  // Frames that the page knows of and that aren't there were lost: whatever else looks like an end, this isn't one.
+  if (page.sequence > state.last_sequence && known <= state.end) known = state.end + 8;
+  const Tail tail = judge_tail(file.data(), state.allocated, state.end, state.last_sequence, known, file.seal);
+  if (tail.damaged) {
+    const std::uint64_t behind = tail.garbage_end > known ? tail.garbage_end : known;
+    damage = {state.end, tail.resume < state.allocated ? tail.resume : (behind + 7) / 8 * 8};
+  }
+  return tail;
 }
 
 /// A name for a store, a journal: empty where the system has no random bytes.

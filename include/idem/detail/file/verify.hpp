@@ -39,15 +39,9 @@ struct FileReport {
   std::uint64_t frames = 0;
   std::size_t records = 0;       ///< Keys that have one, expired ones too.
   std::uint64_t torn_bytes = 0;  ///< Behind the last frame; nobody was told of them. Cleared at the next operation.
-  Array<DamagedRange> damaged;  ///< In the file's order; has size(), empty(), [] and what a range-based for takes.
+  Array<DamagedRange> damaged;   ///< In the file's order; has size(), empty(), [] and what a range-based for takes.
 
   bool good() const noexcept { return readable && damaged.empty(); }
-};
-
-/// What the page says of a journal; zeros where it says nothing.
-struct PageHints {
-  std::uint64_t durable_end = 0;
-  std::uint64_t sequence = 0;  ///< Of the last frame.
 };
 
 /// The page as it was at one moment. To be taken before the journal is opened: what is appended later isn't missing.
@@ -109,8 +103,6 @@ inline FileReport verify_directory(const std::string& path) {
 
   FileIndex index;
   const PageHints page = copy.about(file.header);
-  const std::uint64_t promised =
-      page.durable_end > file.header.snapshot_end ? page.durable_end : file.header.snapshot_end;
   for (;;) {
     Frame frame;
     if (read_frame(file.data(), state.allocated, state.end, state.last_sequence, file.seal, frame) == Read::frame) {
@@ -120,21 +112,18 @@ inline FileReport verify_directory(const std::string& path) {
       }
       continue;
     }
-    // Frames that the page knows of and that aren't there were lost, as FileCore::catch_up has it.
-    const bool missing = page.sequence > state.last_sequence;
-    const std::uint64_t known = missing && promised <= state.end ? state.end + 8 : promised;
-    const Tail tail = judge_tail(file.data(), state.allocated, state.end, state.last_sequence, known, file.seal);
+    Damage damage;
+    const Tail tail = judge_end(file, state, page, damage);
     if (!tail.damaged) {
       report.torn_bytes = tail.garbage_end - state.end;
       break;
     }
-    const bool goes_on = tail.resume < state.allocated;
-    const std::uint64_t end = goes_on ? tail.resume : tail.garbage_end > known ? tail.garbage_end : known;
-    report.damaged.push({state.end, end - state.end});
-    report.message = report.path + ": what had been on disk can't be read any more, " +
-                     std::to_string(end - state.end) + " bytes at offset " + std::to_string(state.end);
-    if (!goes_on) break;
-    state.end = tail.resume;
+    const std::uint64_t size = damage.resume - damage.offset;
+    report.damaged.push({damage.offset, size});
+    report.message = report.path + ": what had been on disk can't be read any more, " + std::to_string(size) +
+                     " bytes at offset " + std::to_string(damage.offset);
+    if (tail.resume >= state.allocated) break;
+    state.end = damage.resume;
   }
   report.bytes = state.end;
   report.records = index.size();
