@@ -447,12 +447,22 @@ TEST_CASE("T-14: a process that forks while its call waits isn't one owner with 
     int self = 0;
     pid_t made = 0;
     const auto guard = pay(
-        store, [&](int number) { return ++scene->effects, number; }, Options{.on_duplicate = idem::OnDuplicate::wait},
-        idem::observe([&](const idem::Event& event) {
+        store,
+        [&](int number) {
+          ++scene->effects;
+          scene->child = 1;
+          // Long enough for the parent to come along.
+          const auto until = std::chrono::steady_clock::now() + 300ms;
+          while (scene->effects < 2 && std::chrono::steady_clock::now() < until) ::sched_yield();
+          return number;
+        },
+        Options{.on_duplicate = idem::OnDuplicate::wait}, idem::observe([&](const idem::Event& event) {
           if (event.kind != idem::EventKind::waiting || made != 0) return;
           made = ::fork();
           if (made == 0) self = 1;
           ++scene->armed;
+          // The child is the first to claim, and still runs when the parent does.
+          if (self == 0) await(scene->child);
         }));
     const auto outcome = guard.try_call(1);
     scene->verdicts[self] = static_cast<int>(outcome.verdict());

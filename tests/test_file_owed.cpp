@@ -103,8 +103,9 @@ TEST_CASE("what is owed outlives a page that somebody cut, and so does the progr
     CHECK(store.release(key, claimed.record.owner).answer == Answer::unavailable);
     REQUIRE(::truncate((place / "page").c_str(), 0) == 0);
   }
-  FileStore other(place.path(), {.durability = idem::Durability::process});
-  CHECK(eventually([&] { return other.find(key).answer == Answer::absent; }));
+  // Another store would make the page whole again before it is touched.
+  CHECK(eventually([&] { return FileStore::verify(place.path()).records == 0; }));
+  CHECK(store.find(key).answer == Answer::absent);
 }
 
 TEST_CASE("a store whose directory can't be opened removes nothing and comes to no harm") {
