@@ -24,12 +24,13 @@ class Directory {
   const std::string& path() const noexcept { return path_; }
   std::string operator/(const std::string& name) const { return path_ + "/" + name; }
 
- private:
+  /// Where temporary files belong.
   static std::string base() {
     const char* const wanted = std::getenv("TMPDIR");
     return wanted != nullptr && *wanted != '\0' ? wanted : "/tmp";
   }
 
+ private:
   std::string path_;
 };
 

@@ -1,6 +1,8 @@
 // A store's directory with records of all states, which have to be there unchanged whatever is done to others.
 #pragma once
 
+#include "directory.hpp"
+
 #include <doctest/doctest.h>
 
 #include <idem/file_store.hpp>
@@ -8,15 +10,15 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>  // mkdtemp
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <memory>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <vector>
+
+#include <unistd.h>  // access
 
 namespace file_world {
 
@@ -31,29 +33,9 @@ using idem::PayloadKind;
 using idem::Reply;
 
 /// A directory in memory where there is such a thing: what is tested here is no disk, and syncing one takes long.
-class Place {
+class Place : public support::Directory {
  public:
-  Place() {
-    const char* const bases[] = {"/dev/shm", std::getenv("TMPDIR"), "/tmp"};
-    for (const char* const base : bases) {
-      if (base == nullptr) continue;
-      path_ = std::string(base) + "/idem-test-XXXXXX";
-      if (::mkdtemp(path_.data()) != nullptr) return;
-    }
-    std::abort();
-  }
-  ~Place() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  Place(const Place&) = delete;
-  Place& operator=(const Place&) = delete;
-
-  const std::string& path() const { return path_; }
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
+  Place() : Directory(::access("/dev/shm", W_OK | X_OK) == 0 ? "/dev/shm" : base()) {}
 };
 
 inline FileStore store_at(const std::string& path, Durability durability = Durability::process) {
