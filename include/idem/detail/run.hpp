@@ -30,8 +30,8 @@ inline constexpr bool has_own_tokens = requires {
 enum class Recorded : std::uint8_t { yes = 1, stale = 2, no = 3 };
 
 /// An acquired key. Ends in doubt when it's destroyed without an outcome, whatever the reason: an exception, the end of
-/// a thread, a forgotten call. A thread isn't cancelled while an outcome is being recorded and told. In a child of the process that
-/// acquired it, it's a dead handle: what runs there is a copy, and the record stays with the parent.
+/// a thread, a forgotten call. A thread isn't cancelled while an outcome is being recorded and told. In a child of the
+/// process that acquired it, it's a dead handle: what runs there is a copy, and the record stays with the parent.
 template <class S>
 class Run {
  public:
