@@ -201,11 +201,11 @@ class Channel {
     if (finish(request, result)) wakes.add(&request.word_);
   }
 
-  void answer_queued(const Reason& why, Wakes& wakes) noexcept {
+  void answer_queued(const Reason& why, bool refused, Wakes& wakes) noexcept {
     while (Request* const request = queue_.first()) {
       queue_.remove(*request);
       request->why = why;
-      request->refused = true;
+      request->refused = refused;
       answer(*request, Sent::not_sent, wakes);
     }
   }
@@ -225,7 +225,7 @@ class Channel {
       }
     }
     outstanding_.clear();
-    if (closed_) answer_queued(why, wakes);
+    if (closed_) answer_queued(why, settings_.patient, wakes);
   }
 
   // What is queued goes to the end of out_.
@@ -241,6 +241,7 @@ class Channel {
       }
       if (!outstanding_.owes()) owed_since_ = now;
       request->place_ = Request::Place::outstanding;
+      if (request->asks) outstanding_.push({nullptr, false});
       request->sequence_ = outstanding_.push({request, false});
       wait = wait || request->writes;
     }
@@ -253,7 +254,7 @@ class Channel {
 
   bool append(const Request& request) noexcept {
     IDEM_TRY {
-      outstanding_.reserve(2);
+      outstanding_.reserve(3);
       out_.reserve(out_.size() + request.command.size() + wait_.size());
       out_.append(request.command.data(), request.command.size());
       return true;
@@ -427,20 +428,26 @@ class Channel {
   // One attempt, or a pause before the next one.
   void connect(std::int64_t now, std::int64_t until) noexcept {
     if (now < next_attempt_) {
+      if (!settings_.patient) {
+        Wakes wakes;
+        const std::lock_guard guard(mutex_);
+        return answer_queued(trouble_, false, wakes);
+      }
       futex_impl::wait(&stop_, 0, (std::min)(next_attempt_, until) - now, FutexScope::own_process);
       return;
     }
     Reason why;
     ServerFacts facts;
     Shaken shaken = Shaken::lost;
-    const std::int64_t deadline = (std::min)(until, now + settings_.connect_timeout);
+    std::int64_t deadline = (std::min)(until, now + settings_.connect_timeout);
     IDEM_TRY {
-      if (wire_.connect(settings_.endpoint, deadline, why)) {
+      Endpoint found;
+      const bool known = settings_.locate == nullptr || settings_.locate(settings_.locate_context, deadline, found, why);
+      if (settings_.locate != nullptr) deadline = (std::min)(until, boot_micros() + settings_.connect_timeout);
+      if (known && wire_.connect(settings_.locate == nullptr ? settings_.endpoint : found, deadline, why)) {
         shaken = Handshake(wire_, reader_, settings_, deadline, facts).run(why);
       }
-      if (shaken == Shaken::good && settings_.gate != nullptr && !settings_.gate(settings_.gate_context, facts, why)) {
-        shaken = Shaken::refused;
-      }
+      if (shaken == Shaken::good && settings_.gate != nullptr) shaken = settings_.gate(settings_.gate_context, facts, why);
     }
     IDEM_CATCH_ALL { why = Reason("no memory for a connection"); }
     ++failures_;  // until the first reply
@@ -456,7 +463,7 @@ class Channel {
       return;
     }
     drop(why, wakes);
-    if (shaken == Shaken::refused) answer_queued(why, wakes);
+    if (shaken == Shaken::refused || !settings_.patient) answer_queued(why, shaken == Shaken::refused, wakes);
   }
 
   void back_off() noexcept {
