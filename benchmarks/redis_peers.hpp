@@ -160,8 +160,10 @@ class ScriptCaller : public Caller {
   void complete(int user_id, const idem::Ownership& owner, const Invoice& invoice) {
     namespace redis = idem::detail::redis;
     const redis::OwnerBytes bytes(owner);
-    const idem::Source source{idem::PayloadKind::value, reinterpret_cast<const std::uint8_t*>(&invoice),
-                              sizeof invoice};
+    idem::Source source;
+    source.kind = idem::PayloadKind::value;
+    source.data = reinterpret_cast<const std::uint8_t*>(&invoice);
+    source.size = sizeof invoice;
     const redis::Outcome outcome(digest_of(user_id), owner.token, idem::State::completed, source, 1 << 20);
     const std::string key = key_of(user_id);
     Words words;
