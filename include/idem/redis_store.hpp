@@ -396,7 +396,7 @@ class RedisStore {
   }
 
   /// Tells what the last connect has found out about the server.
-  void report(Session& session) const noexcept {
+  void report(Session& session) const {
     if (!session.runner.admission().has_news()) return;
     session.runner.admission().take_news([this](std::string_view text) {
       const Key none;

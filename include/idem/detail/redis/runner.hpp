@@ -164,7 +164,7 @@ class Runner {
     if (sent != Sent::answered) {
       result.maybe = result.maybe || sent == Sent::unknown;
       result.why = request.why;
-      return Trouble::passing;
+      return request.refused ? Trouble::final : Trouble::passing;
     }
     const ReplyNode root = request.reply.root();
     if (root.type == ReplyType::array && root.children >= 1 && request.reply[1].type == ReplyType::integer) {

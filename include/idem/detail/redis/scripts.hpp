@@ -37,8 +37,9 @@ local v=redis.call('GET',KEYS[1])
 )";
 
 inline constexpr std::string_view clock = R"(
-local now=tonumber(ARGV[1])
-if not now then local t=redis.call('TIME') now=t[1]*1000000+t[2] end
+local time=redis.call('TIME')
+local floor=time[1]*1000000+time[2]
+local now=tonumber(ARGV[1]) or floor
 )";
 
 inline constexpr std::string_view constants = R"(
@@ -60,13 +61,13 @@ end
 )";
 
 // protocol::next_epoch, exact in two halves: from the previous one in lo and hi to its bytes in `epoch`. The floor is
-// the clock.
+// the server's clock, whoever judges.
 inline constexpr std::string_view next_epoch = R"(
 if lo==4294967295 and hi==4294967295 then return {11} end
 lo=lo+1
 if lo==4294967296 then lo,hi=0,hi+1 end
-local top=math.floor(now/4294967296)
-if hi>top or hi==top and lo>now-top*4294967296 then epoch=struct.pack('<I4I4',lo,hi) end
+local top=math.floor(floor/4294967296)
+if hi>top or hi==top and lo>floor-top*4294967296 then epoch=struct.pack('<I4I4',lo,hi) end
 )";
 
 // 2: the first 28 bytes of a new record; 3: its bytes from the fingerprint on; 4: the lease; 5: "1" takes over; 6: the
@@ -102,7 +103,7 @@ inline constexpr std::string_view claim_known = R"(
 inline constexpr std::string_view claim_write = R"(
  end
 end
-local epoch=stamp
+local epoch=floor==now and stamp or struct.pack('<i8',floor)
 if v or ARGV[6]~='' then
  if ARGV[6]~='' then
   local a,b=struct.unpack('<I4I4',ARGV[6])
@@ -194,7 +195,7 @@ if state~=1 then return {9,string.sub(v,1,116)} end
 if flags%2==0 and lease>now then return {10,v} end
 if ARGV[2]~='' and ARGV[2]~=string.sub(v,29,36) then return {9,v} end
 local stamp=struct.pack('<i8',now)
-local epoch=stamp
+local epoch=struct.pack('<i8',floor)
 )";
 inline constexpr std::string_view resolve_end = R"(
 local until_=NEVER
