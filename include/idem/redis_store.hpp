@@ -100,7 +100,7 @@ class RedisStore {
       detail::store_le64(above, request.epoch_above);
       detail::redis::Call call{&Scripts::claim, digest};
       call.with(bytes(head)).with(detail::redis::view(tail)).with(lease.view()).with(request.take_over ? "1" : "");
-      call.with(request.epoch_above != 0 ? bytes(above) : std::string_view{}).with(ttl.view());
+      call.with(request.epoch_above != 0 ? bytes(above) : std::string_view{}).with(ttl.view()).with(ttl.millis());
       // By a clock of the user's, too, a claim counts from before it was sent.
       const TimePoint before = now();
       Answered answered = session.runner.run(call, deadline());
@@ -152,6 +152,7 @@ class RedisStore {
     detail::redis::Call call{&Scripts::resolve};
     call.with(found.expected_epoch != 0 ? bytes(expected) : std::string_view{}).with(bytes_of.token());
     call.with(outcome.state()).with(outcome.kind()).with(ttl.view()).with(outcome.sizes()).with(outcome.payload());
+    call.with(ttl.millis());
     Reply reply = run(key, call);
     // Told twice, since the first answer was lost, it finds itself.
     if (reply.answer == Answer::stale && reply.record.owner.token == resolver) reply.answer = Answer::ok;
@@ -357,7 +358,7 @@ class RedisStore {
     const detail::redis::Outcome outcome(key.digest(), request.owner.token, state, request.source, most_payload(key));
     detail::redis::Call call{&Scripts::finish};
     call.with(owner.all()).with(outcome.state()).with(outcome.kind()).with(ttl.view());
-    Reply reply = run(key, call.with(outcome.sizes()).with(outcome.payload()));
+    Reply reply = run(key, call.with(outcome.sizes()).with(outcome.payload()).with(ttl.millis()));
     if (reply.answer == Answer::ok) reply.payload = outcome.lost();
     sessions_->current().keeper.end(request.owner);
     return reply;
@@ -412,7 +413,7 @@ class RedisStore {
   }
 
   /// Tells what the last connect has found out about the server.
-  void report(Session& session) const noexcept {
+  void report(Session& session) const {
     if (!session.runner.admission().has_news()) return;
     session.runner.admission().take_news([this](std::string_view text) {
       const Key none;
