@@ -329,7 +329,7 @@ class RedisStore {
     const std::int64_t sure = answered.sent_at + span - detail::redis::lease_margin(span);
     reply.valid_until = sessions_->settings.clock ? later(before, std::chrono::microseconds(span)) : at(sure);
     if (watch == nullptr) return;
-    if (!session.keeper.add(digest, owner, span, watch, sure)) {
+    if (!session.keeper.add(digest, owner, span, sure, watch)) {
       session.keeper.owe(owed(digest, owner, Owed::Kind::release));
       reply = unavailable("the lease can't be kept: there is no memory or no thread for that");
     }
