@@ -598,16 +598,6 @@ TEST_CASE("HIR-07 CXX-12: a child that was forked while the keeper works may des
   }
 }
 
-// ThreadSanitizer doesn't know the threads of a child.
-#if defined(__SANITIZE_THREAD__)
-#define IDEM_TEST_CHILD_THREADS 0
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define IDEM_TEST_CHILD_THREADS 0
-#endif
-#endif
-#if !defined(IDEM_TEST_CHILD_THREADS)
-
 namespace {
 
 /// Renews at once, by the real clock, and says so to other processes.
@@ -664,7 +654,5 @@ TEST_CASE("RFT-10 TIM-06 T-74: a process that was stopped for longer than its le
   }
   CHECK(child.wait() == 0);
 }
-
-#endif
 
 #endif
