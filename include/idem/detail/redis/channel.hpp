@@ -66,6 +66,7 @@ class Channel {
   void submit(Request& request) noexcept {
     request.reply.clear();
     request.replicas = 0;
+    request.refused = false;
     request.why.clear();
     request.result_ = Sent::pending;
     request.word_.store(Request::running, std::memory_order_relaxed);
@@ -123,6 +124,17 @@ class Channel {
 
   /// How often it has connected.
   std::uint64_t connections() const noexcept { return connections_.load(std::memory_order_acquire); }
+
+  /// Ends the present connection; what is on its way is `unknown` then, and the next command connects anew.
+  void drop(const char* why) noexcept {
+    const NoCancellation shield;
+    Wakes wakes;
+    const std::lock_guard guard(mutex_);
+    if (!is_own() || !up_) return;
+    // Whoever drives sees that the socket was shut down.
+    if (driven_) return wire_.interrupt();
+    drop(Reason(why), wakes);
+  }
 
   /// Ends the connection for good. Whoever waits is answered.
   void close() noexcept {
@@ -193,6 +205,7 @@ class Channel {
     while (Request* const request = queue_.first()) {
       queue_.remove(*request);
       request->why = why;
+      request->refused = true;
       answer(*request, Sent::not_sent, wakes);
     }
   }
@@ -424,6 +437,9 @@ class Channel {
     IDEM_TRY {
       if (wire_.connect(settings_.endpoint, deadline, why)) {
         shaken = Handshake(wire_, reader_, settings_, deadline, facts).run(why);
+      }
+      if (shaken == Shaken::good && settings_.gate != nullptr && !settings_.gate(settings_.gate_context, facts, why)) {
+        shaken = Shaken::refused;
       }
     }
     IDEM_CATCH_ALL { why = Reason("no memory for a connection"); }

@@ -38,6 +38,7 @@ class Request {
 
   ReplyTree reply;             // once answered; an error of the server is a reply, too
   std::uint32_t replicas = 0;  // how many have acknowledged it, where that was asked for; zero where WAIT failed
+  bool refused = false;        // of not_sent: by the server or by this side, and trying again soon won't help
   Reason why;                  // of not_sent and unknown, or of a WAIT that failed; no secret in it
 
  private:
