@@ -325,11 +325,13 @@ class RedisStore {
       return;
     }
     if (lease.is_forever() || request.complete_at_once) return;
-    const std::int64_t span = lease.micros();
-    const std::int64_t sure = answered.sent_at + span - detail::redis::lease_margin(span);
-    reply.valid_until = sessions_->settings.clock ? later(before, std::chrono::microseconds(span)) : at(sure);
+    // Counted from before the request was sent, by whichever clock judges.
+    const bool injected = static_cast<bool>(sessions_->settings.clock);
+    const std::int64_t sent_at = injected ? std::int64_t{before.time_since_epoch().count()} : answered.sent_at;
+    const std::int64_t sure = sent_at + lease.micros() - detail::redis::lease_margin(lease.micros());
+    reply.valid_until = injected ? TimePoint{std::chrono::microseconds{sure}} : at(sure);
     if (watch == nullptr) return;
-    if (!session.keeper.add(digest, owner, span, sure, watch)) {
+    if (!session.keeper.add(digest, owner, lease.micros(), sure, watch)) {
       session.keeper.owe(owed(digest, owner, Owed::Kind::release));
       reply = unavailable("the lease can't be kept: there is no memory or no thread for that");
     }
@@ -356,6 +358,7 @@ class RedisStore {
     const detail::redis::OwnerBytes owner(request.owner);
     const detail::redis::Span ttl(request.ttl);
     const detail::redis::Outcome outcome(key.digest(), request.owner.token, state, request.source, most_payload(key));
+    sessions_->current().keeper.settle(request.owner);
     detail::redis::Call call{&Scripts::finish};
     call.with(owner.all()).with(outcome.state()).with(outcome.kind()).with(ttl.view());
     Reply reply = run(key, call.with(outcome.sizes()).with(outcome.payload()).with(ttl.millis()));
@@ -367,6 +370,7 @@ class RedisStore {
   Reply give_up(const Key& key, const Ownership& owner, Owed::Kind kind) {
     if (Reply refused; refuses(key, refused)) return refused;
     Session& session = sessions_->current();
+    session.keeper.settle(owner);
     const detail::redis::OwnerBytes bytes_of(owner);
     detail::redis::Call call{&Scripts::give_up};
     Reply reply = run(key, call.with(bytes_of.all()).with(kind == Owed::Kind::release ? "1" : std::string_view{}));

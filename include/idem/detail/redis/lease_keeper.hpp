@@ -27,9 +27,10 @@ namespace detail::redis {
 /// The clock of leases. It goes on while the machine sleeps and waiting for a time doesn't, so that whoever waits looks
 /// at it every now and then.
 struct BootClock {
-  static constexpr std::int64_t longest_nap = 1'000'000;
-
   std::int64_t now() const noexcept { return boot_micros(); }
+  std::int64_t longest_nap() const noexcept { return 1'000'000; }
+  /// Whether a watch can judge by boot_micros() itself.
+  bool is_boot() const noexcept { return true; }
 };
 
 /// One thread renews and pays; what it waits for is the store. Another one calls the watches of leases that are lost:
@@ -104,7 +105,7 @@ class LeaseKeeper {
     bool add(const Digest& key, const Ownership& owner, std::int64_t lease, std::int64_t sure_until,
              LeaseWatch* watch) noexcept {
       if (watch != nullptr) {
-        watch->sure_until(sure_until);
+        if (clock.is_boot()) watch->sure_until(sure_until);
         IDEM_TRY {
           watches.add(key, owner, watch);
         }
@@ -174,7 +175,7 @@ class LeaseKeeper {
       if (until == never) {
         sleeper.wake.wait(lock);
       } else {
-        sleeper.wake.wait_for(lock, std::chrono::microseconds((std::min)(until - now, Clock::longest_nap)));
+        sleeper.wake.wait_for(lock, std::chrono::microseconds((std::min)(until - now, clock.longest_nap())));
       }
       sleeper.until = 0;
     }
@@ -206,7 +207,7 @@ class LeaseKeeper {
       rouse(sentinel, leases.next_end());
       lock.unlock();
       for (const Renewal& renewal : batch) {
-        watches.sure_until(renewal.owner, renewal.valid_until);
+        if (clock.is_boot()) watches.sure_until(renewal.owner, renewal.valid_until);
         watches.renewed(renewal.owner, renewal.lease_until);
       }
       lock.lock();

@@ -70,6 +70,13 @@ struct LinkSettings {
   /// A longer reply, or one of more values, costs the connection.
   std::size_t max_reply_bytes = std::size_t{64} << 20;
   std::size_t max_reply_nodes = std::size_t{1} << 20;
+
+  /// Where to connect to now. False, with the reason, where nobody knows until the deadline. Only an allocation can throw.
+  bool find(std::int64_t deadline, Endpoint& to, Reason& why) const {
+    if (locate != nullptr) return locate(locate_context, deadline, to, why);
+    to = endpoint;
+    return true;
+  }
 };
 
 }  // namespace detail::redis
