@@ -335,6 +335,8 @@ class Channel {
         request->why.add(wait.text);
       }
       answer(*request, Sent::answered, wakes);
+      // Of a WAIT that is still to come it's none of the business, and its caller may be gone.
+      outstanding_[i].request = nullptr;
     }
   }
 
