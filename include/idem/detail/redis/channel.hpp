@@ -328,6 +328,7 @@ class Channel {
     for (std::size_t i = outstanding_.first(); i != outstanding_.next(); ++i) {
       Request* const request = outstanding_[i].request;
       if (request == nullptr) continue;
+      outstanding_[i].request = nullptr;
       if (wait.type == ReplyType::integer && wait.integer > 0) {
         request->replicas = static_cast<std::uint32_t>((std::min)(wait.integer, std::int64_t{0xffff}));
       } else if (wait.type != ReplyType::integer) {
@@ -335,8 +336,6 @@ class Channel {
         request->why.add(wait.text);
       }
       answer(*request, Sent::answered, wakes);
-      // Of a WAIT that is still to come it's none of the business, and its caller may be gone.
-      outstanding_[i].request = nullptr;
     }
   }
 
