@@ -223,13 +223,13 @@ TEST_CASE("RFT-09, RFT-15: a primary killed under load repeats no call where a r
   RedisCluster cluster;
   RedisOptions options = options_of(cluster);
   options.min_replicas = 1;
-  options.replica_timeout = 500ms;
+  options.replica_timeout = 100ms;
   RedisLoad load(options);
   REQUIRE(load.progresses(500));
   cluster[1].kill();
   cluster.await_failover_of(1);
   // Its replica has none of its own now, so that calls on its slots are refused, and others go on.
-  REQUIRE(load.progresses(300));
+  REQUIRE(load.progresses(50));
   for (std::size_t i = RedisCluster::primaries; i < cluster.size(); ++i) {
     if (i == 4) continue;
     CHECK(cluster[i].calls("evalsha") + cluster[i].calls("eval") + cluster[i].calls("scan") == 0);
@@ -251,12 +251,12 @@ TEST_CASE("RFT-05: a primary that hangs is left for its replica, and isn't belie
   RedisCluster cluster;
   RedisOptions options = options_of(cluster);
   options.min_replicas = 1;
-  options.replica_timeout = 500ms;
+  options.replica_timeout = 100ms;
   RedisLoad load(options);
   REQUIRE(load.progresses(500));
   cluster[0].pause();
   cluster.await_failover_of(0);
-  REQUIRE(load.progresses(200));
+  REQUIRE(load.progresses(50));
   cluster[0].resume();
   support::wait_until("it follows the new one",
                       [&] { return support::info_or_nothing(cluster[0], "replication", "master_link_status") == "up"; });
@@ -319,27 +319,34 @@ TEST_CASE("RFT-07: without a node that serves the slot a call ends by its deadli
   const int slot = slot_of(cluster, "idem:", counted.guard(hasty).key(1));
   const std::size_t owner = RedisCluster::first_owner(slot);
 
-  SUBCASE("a slot that is nobody's") {
-    for (std::size_t i = 0; i < cluster.size(); ++i) cluster[i].command({"CLUSTER", "DELSLOTS", std::to_string(slot)});
-    const auto refused = counted.guard(hasty).try_call(1);
-    CHECK(refused.verdict() == Verdict::unavailable);
-    CHECK_MESSAGE(!refused.error().message.empty(), refused.error().message);
-    std::thread caller([&] { CHECK(counted.guard(patient).try_call(1).verdict() == Verdict::executed); });
-    cluster[owner].command({"CLUSTER", "ADDSLOTS", std::to_string(slot)});
-    caller.join();
-  }
-  SUBCASE("all nodes are down") {
-    for (std::size_t i = 0; i < cluster.size(); ++i) cluster[i].kill();
-    CHECK(counted.guard(hasty).try_call(1).verdict() == Verdict::unavailable);
-    CHECK(RedisStore(options_of(cluster)).stats().available == false);
-  }
-  SUBCASE("all nodes hang") {
-    for (std::size_t i = 0; i < cluster.size(); ++i) cluster[i].pause();
-    CHECK(counted.guard(hasty).try_call(1).verdict() == Verdict::unavailable);
-    CHECK(counted.guard(hasty).try_call(2).verdict() == Verdict::unavailable);
-    for (std::size_t i = 0; i < cluster.size(); ++i) cluster[i].resume();
-  }
-  CHECK(counted.runs <= 2);
+  // The slot is nobody's.
+  for (std::size_t i = 0; i < cluster.size(); ++i) cluster[i].command({"CLUSTER", "DELSLOTS", std::to_string(slot)});
+  const auto refused = counted.guard(hasty).try_call(1);
+  CHECK(refused.verdict() == Verdict::unavailable);
+  CHECK_FALSE(refused.error().message.empty());
+  std::thread caller([&] { CHECK(counted.guard(patient).try_call(1).verdict() == Verdict::executed); });
+  cluster[owner].command({"CLUSTER", "ADDSLOTS", std::to_string(slot)});
+  caller.join();
+  CHECK(counted.runs == 2);
+
+  // All hang.
+  for (std::size_t i = 0; i < cluster.size(); ++i) cluster[i].pause();
+  CHECK(counted.guard(hasty).try_call(2).verdict() == Verdict::unavailable);
+  CHECK(counted.guard(hasty).try_call(3).verdict() == Verdict::unavailable);
+  CHECK_FALSE(hasty.stats().available);
+  for (std::size_t i = 0; i < cluster.size(); ++i) cluster[i].resume();
+  std::thread other([&] { CHECK(counted.guard(patient).try_call(4).verdict() == Verdict::executed); });
+  other.join();
+
+  // All are down.
+  for (std::size_t i = 0; i < cluster.size(); ++i) cluster[i].kill();
+  CHECK(counted.guard(hasty).try_call(5).verdict() == Verdict::unavailable);
+  CHECK_FALSE(hasty.stats().available);
+  CHECK_FALSE(hasty.purge({}).complete);
+  options.timeout = 300ms;
+  RedisStore late(options);
+  CHECK(late.open().answer == Answer::unavailable);
+  CHECK(counted.runs == 3);
 }
 
 TEST_CASE("a server that is no node of a cluster, and one that isn't told how to log in, say so") {
