@@ -56,8 +56,12 @@ class RedisCluster {
         (*this)[i].command({"CLUSTER", "ADDSLOTSRANGE", std::to_string(first_slot(i)), std::to_string(first_slot(i + 1) - 1)});
       }
     }
-    for (std::size_t i = 1; i < count_; ++i) {
-      (*this)[0].command({"CLUSTER", "MEET", "127.0.0.1", std::to_string((*this)[i].port()), std::to_string(bus_ports_[i])});
+    // All with all: gossip would take longer.
+    for (std::size_t i = 0; i < count_; ++i) {
+      for (std::size_t j = i + 1; j < count_; ++j) {
+        const std::string port = std::to_string((*this)[j].port());
+        (*this)[i].command({"CLUSTER", "MEET", "127.0.0.1", port, std::to_string(bus_ports_[j])});
+      }
     }
     wait_until("all nodes know each other", [&] {
       for (std::size_t i = 0; i < count_; ++i) {
@@ -177,7 +181,7 @@ class SentinelGroup {
       RedisServer& sentinel = *sentinels_.back();
       if (!sentinel_password.empty()) sentinel.command({"SENTINEL", "CONFIG", "SET", "sentinel-pass", sentinel_password});
       sentinel.command({"SENTINEL", "MONITOR", name, "127.0.0.1", std::to_string(servers_[0]->port()), "2"});
-      sentinel.command({"SENTINEL", "SET", name, "down-after-milliseconds", "500", "failover-timeout", "3000"});
+      sentinel.command({"SENTINEL", "SET", name, "down-after-milliseconds", "500", "failover-timeout", "1000"});
     }
     await_order();
   }
