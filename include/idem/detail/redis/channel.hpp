@@ -466,7 +466,7 @@ class Channel {
 
   // Microseconds.
   static constexpr std::int64_t longest_sleep = 1'000'000;  // the kernel doesn't count the time of a suspension
-  static constexpr std::int64_t long_idle = 1'000'000;
+  static constexpr std::int64_t long_idle = 50'000;
   static constexpr std::size_t largest_batch = std::size_t{1} << 20;
 
   const LinkSettings settings_;
