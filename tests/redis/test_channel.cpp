@@ -404,8 +404,7 @@ TEST_CASE("RFT-06: with replicas asked for, one WAIT follows each batch that wri
         connection.send(bulk(command[1]));
       } else {
         CHECK(command == RespCommand{"WAIT", "2", "1500"});
-        connection.send(waits == 2 ? "-ERR WAIT cannot be used with replica instances\r\n" : ":1\r\n");
-        ++waits;
+        connection.send(++waits == 3 ? "-ERR WAIT cannot be used with replica instances\r\n" : ":1\r\n");
       }
     }
   });

@@ -88,7 +88,7 @@ class Channel {
       if (!drives) {
         request.waiting_ = true;
         waiting_.append(request);
-        if (reading_) send_for_driver(lock, until);
+        if (reading_) send_for_driver(lock, request, until);
       }
     }
     if (!drives) drives = sleep(request, until);
@@ -165,6 +165,10 @@ class Channel {
     return request.word_.load(std::memory_order_acquire) == Request::done;
   }
 
+  static bool is_running(const Request& request) noexcept {
+    return request.word_.load(std::memory_order_acquire) == Request::running;
+  }
+
   bool is_own() const noexcept { return generation_ == process_generation(); }
 
   static void refuse(Request& request, const char* why) noexcept {
@@ -220,18 +224,18 @@ class Channel {
   }
 
   // Sends what is queued, unless another thread is about it: then that one does, or who drives. What the system doesn't
-  // take is waited for until then. False, with the reason, where the connection is gone. REQUIRES: who drives doesn't
-  // end the connection meanwhile but by `drop`.
-  bool send_queued(std::unique_lock<std::mutex>& lock, std::int64_t now, std::int64_t until, Reason& why,
-                   Wakes& wakes) noexcept {
+  // take at once is sent until then, unless this request's thread is called to drive: somebody has to read. False, with
+  // the reason, where the connection is gone. REQUIRES: who drives doesn't end the connection meanwhile but by `drop`.
+  bool send_queued(std::unique_lock<std::mutex>& lock, std::int64_t now, const Request* request, std::int64_t until,
+                   Reason& why, Wakes& wakes) noexcept {
     while (up_ && !sending_) {
       if (link_.all_sent()) take_queue(now, wakes);
       if (link_.all_sent()) break;
       sending_ = true;
       lock.unlock();
       bool good = link_.send(why);
-      while (good && !link_.all_sent() && boot_micros() < until) {
-        link_.wait_until_writable(until);
+      while (good && !link_.all_sent() && request != nullptr && is_running(*request) && boot_micros() < until) {
+        link_.wait_until_writable((std::min)(until, boot_micros() + send_pause));
         good = link_.send(why);
       }
       lock.lock();
@@ -243,12 +247,12 @@ class Channel {
   }
 
   // While who drives waits for replies. Otherwise who drives sends it with all else that comes until then.
-  void send_for_driver(std::unique_lock<std::mutex>& lock, std::int64_t until) noexcept {
+  void send_for_driver(std::unique_lock<std::mutex>& lock, const Request& request, std::int64_t until) noexcept {
     Reason why;
     Wakes wakes;
     const std::int64_t now = boot_micros();
     // Who drives finds out, and ends the connection.
-    if (!send_queued(lock, now, until, why, wakes) && up_) link_.interrupt();
+    if (!send_queued(lock, now, &request, until, why, wakes) && up_) link_.interrupt();
     lock.unlock();
   }
 
@@ -298,8 +302,9 @@ class Channel {
     } else if (slot.request != nullptr) {
       slot.request->reply = static_cast<ReplyTree&&>(reply);
       if (!waits || !slot.request->writes) {
-        answer(*slot.request, Sent::answered, wakes);
+        Request& request = *slot.request;
         slot.request = nullptr;
+        answer(request, Sent::answered, wakes);
       }
     }
     outstanding_.advance();
@@ -310,6 +315,7 @@ class Channel {
     for (std::size_t i = outstanding_.first(); i != outstanding_.next(); ++i) {
       Request* const request = outstanding_[i].request;
       if (request == nullptr) continue;
+      outstanding_[i].request = nullptr;
       if (wait.type == ReplyType::integer && wait.integer > 0) {
         request->replicas = static_cast<std::uint32_t>((std::min)(wait.integer, std::int64_t{0xffff}));
       } else if (wait.type != ReplyType::integer) {
@@ -398,7 +404,7 @@ class Channel {
       }
       limit = owed_since_ + settings_.timeout + (wait_.empty() ? 0 : settings_.replica_timeout);
       // On a connection that is about to be given up nothing more is sent.
-      if (now < limit && !send_queued(lock, now, now, why, wakes)) return drop(lock, why, wakes);
+      if (now < limit && !send_queued(lock, now, nullptr, now, why, wakes)) return drop(lock, why, wakes);
       if (!outstanding_.owes()) return;
       all_sent = sending_ || link_.all_sent();
       reading_ = all_sent;
@@ -467,6 +473,7 @@ class Channel {
   // Microseconds.
   static constexpr std::int64_t longest_sleep = 1'000'000;  // the kernel doesn't count the time of a suspension
   static constexpr std::int64_t long_idle = 50'000;
+  static constexpr std::int64_t send_pause = 2'000;
   static constexpr std::size_t largest_batch = std::size_t{1} << 20;
 
   const LinkSettings settings_;
