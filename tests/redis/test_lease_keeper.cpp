@@ -49,8 +49,12 @@ Digest digest(int number) {
   return made;
 }
 
-Ownership owner(int number) { return {{1, static_cast<std::uint64_t>(number)}, static_cast<std::uint64_t>(number)}; }
-int number_of(const Ownership& of) { return static_cast<int>(of.epoch); }
+Ownership owner(int number) {
+  return {{1, static_cast<std::uint64_t>(number)}, static_cast<std::uint64_t>(number)};
+}
+int number_of(const Ownership& of) {
+  return static_cast<int>(of.epoch);
+}
 
 /// A clock that stands still until the test moves it on.
 struct TestClock {

@@ -400,14 +400,15 @@ TEST_CASE("MEM-03: cancelled waiters are gone without a trace, also the one who 
     pthread_t threads[3];
     for (pthread_t& thread : threads) {
       asked.begun = false;
-      REQUIRE(::pthread_create(&thread, nullptr,
-                               [](void* with) -> void* {
-                                 auto& to_do = *static_cast<Asked*>(with);
-                                 to_do.begun = true;
-                                 to_do.scene->listener->wait(digest(1), 7, never);
-                                 return nullptr;
-                               },
-                               &asked) == 0);
+      REQUIRE(::pthread_create(
+                  &thread, nullptr,
+                  [](void* with) -> void* {
+                    auto& to_do = *static_cast<Asked*>(with);
+                    to_do.begun = true;
+                    to_do.scene->listener->wait(digest(1), 7, never);
+                    return nullptr;
+                  },
+                  &asked) == 0);
       REQUIRE(eventually([&] { return asked.begun.load(); }));
     }
     const int looks = scene.engine.looks;

@@ -129,9 +129,9 @@ class Subscription {
   }
 
  private:
-  // Messages are short; what a server says of itself at first is a few thousand bytes.
-  static constexpr std::size_t largest_reply = std::size_t{1} << 18;
-  static constexpr std::size_t values_of_reply = 1024;
+  // What can come here is short, but for what a server says of itself in the greeting.
+  static constexpr std::size_t largest_reply = std::size_t{1} << 20;
+  static constexpr std::size_t values_of_reply = 4096;
 
   /// ["subscribe", channel, count], ["unsubscribe", channel, count] or ["message", channel, text].
   bool understand(Said& said) noexcept {
