@@ -54,11 +54,10 @@ int number_of(const Ownership& of) { return static_cast<int>(of.epoch); }
 
 /// A clock that stands still until the test moves it on.
 struct TestClock {
-  static constexpr std::int64_t longest_nap = 500;
-
   std::atomic<std::int64_t>* time;
 
   std::int64_t now() const noexcept { return time->load(); }
+  std::int64_t longest_nap() const noexcept { return 500; }
 };
 
 /// An engine whose answers the test gives, and that remembers what it was asked.

@@ -23,7 +23,7 @@ namespace detail {
 struct OwnershipHash {
   std::size_t operator()(const Ownership& owner) const noexcept {
     std::size_t hash = 0;
-    const std::uint64_t mixed = owner.token.hi ^ owner.token.lo ^ owner.epoch;
+    const std::uint64_t mixed = owner.token.hi ^ owner.token.lo;
     std::memcpy(&hash, &mixed, sizeof hash);
     return hash;
   }

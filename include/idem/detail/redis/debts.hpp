@@ -2,6 +2,7 @@
 #pragma once
 
 #include <idem/detail/config.hpp>
+#include <idem/detail/redis/digest_hash.hpp>
 #include <idem/detail/redis/errands.hpp>
 #include <idem/detail/redis/time_heap.hpp>
 #include <idem/detail/sha256.hpp>
@@ -10,21 +11,11 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <limits>
 #include <unordered_map>
 
 IDEM_BEGIN_NAMESPACE
 namespace detail::redis {
-
-/// Digests are spread evenly, so that any of their bits will do.
-struct DigestHash {
-  std::size_t operator()(const Digest& digest) const noexcept {
-    std::size_t hash = 0;
-    std::memcpy(&hash, digest.bytes, sizeof hash);
-    return hash;
-  }
-};
 
 /// What is owed and when it's tried again, apart from threads and the clock. Times are those of boot_micros().
 ///
