@@ -140,10 +140,8 @@ class ScriptCaller : public Caller {
   }
 
   Invoice duplicate(int user_id, double) override {
-    std::string_view record;
     const auto answer = call_claim(user_id);
-    if (answer->element[0]->integer != static_cast<int>(idem::Answer::completed)) give_up("scripts", "not completed");
-    record = text_of(*answer->element[1]);
+    const std::string_view record = record_of(*answer, idem::Answer::completed, "not completed");
     Invoice invoice = {};
     std::memcpy(&invoice, record.data() + record.size() - sizeof invoice, sizeof invoice);
     return invoice;
@@ -152,23 +150,25 @@ class ScriptCaller : public Caller {
   /// The epoch.
   std::uint64_t claim(int user_id) {
     const auto answer = call_claim(user_id);
-    if (answer->element[0]->integer != static_cast<int>(idem::Answer::acquired)) give_up("scripts", "not acquired");
-    return idem::detail::load_le64(reinterpret_cast<const std::uint8_t*>(answer->element[1]->str) +
+    const std::string_view record = record_of(*answer, idem::Answer::acquired, "not acquired");
+    return idem::detail::load_le64(reinterpret_cast<const std::uint8_t*>(record.data()) +
                                    idem::detail::redis::value_at::epoch);
   }
 
   void complete(int user_id, const idem::Ownership& owner, const Invoice& invoice) {
     namespace redis = idem::detail::redis;
     const redis::OwnerBytes bytes(owner);
-    const idem::Source source{idem::PayloadKind::value, reinterpret_cast<const std::uint8_t*>(&invoice),
-                              sizeof invoice};
+    idem::Source source;
+    source.kind = idem::PayloadKind::value;
+    source.data = reinterpret_cast<const std::uint8_t*>(&invoice);
+    source.size = sizeof invoice;
     const redis::Outcome outcome(digest_of(user_id), owner.token, idem::State::completed, source, 1 << 20);
     const std::string key = key_of(user_id);
     Words words;
     words << "EVALSHA" << scripts().finish.name() << "1" << key << "" << bytes.all() << outcome.state()
-          << outcome.kind() << ttl << outcome.sizes() << outcome.payload();
+          << outcome.kind() << ttl << outcome.sizes() << outcome.payload() << ttl_millis;
     const auto answer = link_.call(words);
-    if (answer->element[0]->integer != static_cast<int>(idem::Answer::ok)) give_up("scripts", "not recorded");
+    record_of(*answer, idem::Answer::ok, "not recorded");
   }
 
   static idem::OwnerToken owner_of(int user_id) { return {static_cast<std::uint64_t>(user_id) + 1, 1}; }
@@ -189,6 +189,14 @@ class ScriptCaller : public Caller {
  private:
   static constexpr std::string_view lease = "30000000";   // microseconds
   static constexpr std::string_view ttl = "86400000000";  // likewise
+  static constexpr std::string_view ttl_millis = "86400001";
+
+  /// What stands behind the answer's number.
+  static std::string_view record_of(const redisReply& reply, idem::Answer wanted, const char* otherwise) {
+    const std::string_view text = text_of(reply);
+    if (text.empty() || text[0] != static_cast<char>(wanted)) give_up("scripts", otherwise);
+    return text.substr(1);
+  }
 
   static std::string key_of(int user_id) {
     char text[80];
@@ -212,6 +220,7 @@ class ScriptCaller : public Caller {
     Words words;
     words << "EVALSHA" << scripts().claim.name() << "1" << key << ""
           << std::string_view(reinterpret_cast<const char*>(head), sizeof head) << redis::view(tail) << lease << ""
+          << ""
           << ""
           << "";
     return link_.call(words);

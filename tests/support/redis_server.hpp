@@ -135,21 +135,10 @@ class RedisServer {
 
   /// Starts it (again), at the same port and with what it kept in its directory. Returns when it answers.
   void start() {
-    std::vector<std::string> words{"redis-server",
-                                   "--port",
-                                   std::to_string(port_),
-                                   "--bind",
-                                   "127.0.0.1",
-                                   "--unixsocket",
-                                   unix_socket(),
-                                   "--dir",
-                                   directory(),
-                                   "--save",
-                                   "",
-                                   "--appendonly",
-                                   "no",
-                                   "--daemonize",
-                                   "no"};
+    std::ofstream(directory_ / "conf") << "bind 127.0.0.1\nport " << port_ << "\nunixsocket " << unix_socket()
+                                       << "\ndir " << directory()
+                                       << "\nsave \"\"\nappendonly no\nrepl-diskless-sync-delay 0\n";
+    std::vector<std::string> words{"redis-server", directory_ / "conf"};
     words.insert(words.end(), options_.arguments.begin(), options_.arguments.end());
     launch(words);
     const auto end_of_patience = std::chrono::steady_clock::now() + std::chrono::seconds(60);

@@ -7,41 +7,39 @@
 #include <idem/detail/config.hpp>
 #include <idem/detail/futex.hpp>
 #include <idem/detail/process.hpp>
-#include <idem/detail/random.hpp>
 #include <idem/detail/redis/command.hpp>
-#include <idem/detail/redis/handshake.hpp>
+#include <idem/detail/redis/link.hpp>
 #include <idem/detail/redis/link_settings.hpp>
 #include <idem/detail/redis/outstanding.hpp>
-#include <idem/detail/redis/reader.hpp>
 #include <idem/detail/redis/reason.hpp>
 #include <idem/detail/redis/reply_tree.hpp>
 #include <idem/detail/redis/request.hpp>
 #include <idem/detail/redis/server_facts.hpp>
-#include <idem/detail/redis/wire.hpp>
 
-#include <algorithm>  // min
+#include <algorithm>  // min, max
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
 
+#include <sched.h>  // sched_yield
+
 IDEM_BEGIN_NAMESPACE
 namespace detail::redis {
 
 /// One thread at a time drives: it sends what all have queued, reads what has come, and hands the role on when its own
-/// reply is there. Replies are given out in the order in which the commands went; that of a caller who has left is
-/// dropped in its place. Anything wrong ends the connection: what was on its way is `unknown` then, what was still
-/// queued waits for the next one. Deadlines are those of boot_micros().
+/// reply is there. While it waits for the server, others send what they have queued themselves: a command never waits
+/// for the reply to another one. Replies are given out in the order in which the commands went; that of a caller who
+/// has left is dropped in its place. Anything wrong ends the connection: what was on its way is `unknown` then, what
+/// was still queued waits for the next one. Deadlines are those of boot_micros().
 ///
 /// Thread safety: all functions from any number of threads at once, but for the destructor. Nothing here is a
 /// cancellation point. In a child of fork(3) it answers nothing but not_sent, and may be destroyed. Keeps errno.
 class Channel {
  public:
   /// Connects with the first request.
-  explicit Channel(LinkSettings settings)
-      : settings_(static_cast<LinkSettings&&>(settings)),
-        reader_(settings_.max_reply_bytes, settings_.max_reply_nodes) {
+  explicit Channel(LinkSettings settings) : settings_(static_cast<LinkSettings&&>(settings)), link_(settings_) {
     if (settings_.min_replicas != 0) {
       // Zero would be for ever.
       const std::int64_t millis = (std::max)(settings_.replica_timeout / 1000, std::int64_t{1});
@@ -84,13 +82,14 @@ class Channel {
     const int errno_before = errno;
     bool drives = false;
     {
-      const std::lock_guard guard(mutex_);
+      std::unique_lock lock(mutex_);
       if (is_done(request)) return request.result_;
       drives = !driven_;
       driven_ = true;
       if (!drives) {
         request.waiting_ = true;
         waiting_.append(request);
+        if (reading_) send_for_driver(lock, until);
       }
     }
     if (!drives) drives = sleep(request, until);
@@ -128,28 +127,32 @@ class Channel {
   /// Ends the present connection; what is on its way is `unknown` then, and the next command connects anew.
   void drop(const char* why) noexcept {
     const NoCancellation shield;
-    Wakes wakes;
-    const std::lock_guard guard(mutex_);
-    if (!is_own() || !up_) return;
-    // Whoever drives sees that the socket was shut down.
-    if (driven_) return wire_.interrupt();
-    drop(Reason(why), wakes);
+    {
+      Wakes wakes;
+      std::unique_lock lock(mutex_);
+      if (!is_own() || !up_) return;
+      // Whoever drives sees that the socket was shut down.
+      if (driven_) return link_.interrupt();
+      driven_ = true;
+      drop(lock, Reason(why), wakes);
+    }
+    hand_on();
   }
 
   /// Ends the connection for good. Whoever waits is answered.
   void close() noexcept {
     const NoCancellation shield;
     Wakes wakes;
-    const std::lock_guard guard(mutex_);
+    std::unique_lock lock(mutex_);
     closed_ = true;
     stop_.store(1, std::memory_order_relaxed);
     futex_impl::wake(&stop_, all_sleepers, FutexScope::own_process);
     if (driven_) {
       // Whoever drives sees it, and ends the connection itself.
-      if (up_) wire_.interrupt();
+      if (up_) link_.interrupt();
       return;
     }
-    drop(Reason("the connection was closed for good"), wakes);
+    drop(lock, Reason("the connection was closed for good"), wakes);
   }
 
  private:
@@ -211,12 +214,17 @@ class Channel {
   }
 
   // Ends the connection. REQUIRES: this thread drives, or nobody does.
-  void drop(const Reason& why, Wakes& wakes) noexcept {
+  void drop(std::unique_lock<std::mutex>& lock, const Reason& why, Wakes& wakes) noexcept {
+    if (up_) link_.interrupt();
     up_ = false;
-    wire_.close();
-    reader_.reset();
-    out_.clear();
-    out_sent_ = 0;
+    reading_ = false;
+    // Who sends at this moment finds out at once.
+    while (sending_) {
+      lock.unlock();
+      ::sched_yield();
+      lock.lock();
+    }
+    link_.close();
     trouble_ = why;
     for (std::size_t i = outstanding_.first(); i != outstanding_.end(); ++i) {
       if (Request* const request = outstanding_[i].request) {
@@ -228,13 +236,47 @@ class Channel {
     if (closed_) answer_queued(why, wakes);
   }
 
-  // What is queued goes to the end of out_.
-  void take_queue(Wakes& wakes, std::int64_t now) noexcept {
+  // Sends what is queued, unless another thread is about it: then that one does, or who drives. What the system doesn't
+  // take is waited for until then. False, with the reason, where the connection is gone. REQUIRES: who drives doesn't
+  // end the connection meanwhile but by `drop`.
+  bool send_queued(std::unique_lock<std::mutex>& lock, std::int64_t now, std::int64_t until, Reason& why,
+                   Wakes& wakes) noexcept {
+    while (up_ && !sending_) {
+      if (link_.all_sent()) take_queue(now, wakes);
+      if (link_.all_sent()) break;
+      sending_ = true;
+      lock.unlock();
+      bool good = link_.send(why);
+      while (good && !link_.all_sent() && boot_micros() < until) {
+        link_.wait_until_writable(until);
+        good = link_.send(why);
+      }
+      lock.lock();
+      sending_ = false;
+      if (!good) return false;
+      if (!link_.all_sent()) break;
+    }
+    return true;
+  }
+
+  // While who drives waits for replies. Otherwise who drives sends it with all else that comes until then.
+  void send_for_driver(std::unique_lock<std::mutex>& lock, std::int64_t until) noexcept {
+    Reason why;
+    Wakes wakes;
+    const std::int64_t now = boot_micros();
+    // Who drives finds out, and ends the connection.
+    if (!send_queued(lock, now, until, why, wakes) && up_) link_.interrupt();
+    lock.unlock();
+  }
+
+  void take_queue(std::int64_t now, Wakes& wakes) noexcept {
+    if (queue_.empty()) return;
+    Bytes& out = link_.out();
     bool wait = false;
     while (Request* const request = queue_.first()) {
-      if (out_.size() >= largest_batch) break;
+      if (out.size() >= largest_batch) break;
       queue_.remove(*request);
-      if (!append(*request)) {
+      if (!append(out, *request)) {
         request->why = Reason("no memory for a command");
         answer(*request, Sent::not_sent, wakes);
         continue;
@@ -246,23 +288,25 @@ class Channel {
     }
     if (wait && !wait_.empty()) {
       // There is room for both.
-      out_.append(wait_.data(), wait_.size());
+      out.append(wait_.data(), wait_.size());
       outstanding_.push({nullptr, true});
     }
   }
 
-  bool append(const Request& request) noexcept {
+  bool append(Bytes& out, const Request& request) noexcept {
     IDEM_TRY {
       outstanding_.reserve(2);
-      out_.reserve(out_.size() + request.command.size() + wait_.size());
-      out_.append(request.command.data(), request.command.size());
+      out.reserve(out.size() + request.command.size() + wait_.size());
+      out.append(request.command.data(), request.command.size());
       return true;
     }
-    IDEM_CATCH_ALL { return false; }
+    IDEM_CATCH_ALL {
+      return false;
+    }
   }
 
   // The next reply has come. False where nobody had asked for it.
-  bool give_out(ReplyTree& reply, Wakes& wakes) noexcept {
+  bool give_out_one(ReplyTree& reply, Wakes& wakes) noexcept {
     if (!outstanding_.owes()) return false;
     Slot& slot = outstanding_[outstanding_.next()];
     const bool waits = !wait_.empty();
@@ -324,15 +368,11 @@ class Channel {
   void drive(Request& request, std::int64_t until) noexcept {
     while (!is_done(request)) {
       const std::int64_t now = boot_micros();
-      if (now >= until) break;
-      if (is_closing()) {
-        Wakes wakes;
-        const std::lock_guard guard(mutex_);
-        drop(Reason("the connection was closed for good"), wakes);
-      } else if (!wire_.connected()) {
-        connect(now, until);
-      } else {
+      if (now >= until || is_closing()) break;
+      if (link_.connected()) {
         exchange(now, until);
+      } else {
+        connect(now, until);
       }
     }
     hand_on();
@@ -342,9 +382,10 @@ class Channel {
 
   void hand_on() noexcept {
     Wakes wakes;
-    const std::lock_guard guard(mutex_);
-    if (closed_) drop(Reason("the connection was closed for good"), wakes);
-    // Who waits longest has the role longest.
+    std::unique_lock lock(mutex_);
+    reading_ = false;
+    if (closed_) drop(lock, Reason("the connection was closed for good"), wakes);
+    // Who came last waits longest, and has the role longest.
     Request* const heir = waiting_.last();
     if (heir == nullptr) {
       driven_ = false;
@@ -360,117 +401,87 @@ class Channel {
   void exchange(std::int64_t now, std::int64_t until) noexcept {
     Wakes wakes;
     Reason why;
-    if (out_sent_ == out_.size()) {
-      // After a while the server may have closed what would be written to, and nobody would know what became of it.
-      if (!outstanding_.owes() && now - heard_ > long_idle && wire_.is_readable()) {
-        return lose(Reason("the connection ended while nobody used it"), wakes);
+    const std::int64_t heard_before = heard_;
+    std::int64_t limit = 0;
+    bool all_sent = false;
+    {
+      std::unique_lock lock(mutex_);
+      if (!outstanding_.owes()) {
+        // After a while the server may have closed what would be written to, and nobody would know what became of it.
+        if (now - heard_ > long_idle && link_.is_readable()) {
+          return drop(lock, Reason("the connection ended while nobody used it"), wakes);
+        }
+        owed_since_ = now;
       }
-      out_.clear();
-      out_sent_ = 0;
-      const std::lock_guard guard(mutex_);
-      take_queue(wakes, now);
+      limit = owed_since_ + settings_.timeout + (wait_.empty() ? 0 : settings_.replica_timeout);
+      // On a connection that is about to be given up nothing more is sent.
+      if (now < limit && !send_queued(lock, now, now, why, wakes)) return drop(lock, why, wakes);
+      if (!outstanding_.owes()) return;
+      all_sent = sending_ || link_.all_sent();
+      reading_ = all_sent;
     }
-    if (out_sent_ < out_.size()) {
-      const std::ptrdiff_t sent = wire_.send(out_.data() + out_sent_, out_.size() - out_sent_, why);
-      if (sent < 0) return lose(why, wakes);
-      out_sent_ += static_cast<std::size_t>(sent);
+    wakes.flush();
+    std::int64_t patience = (std::min)(until, limit);
+    if (!all_sent) {
+      link_.wait_either(patience);
+      patience = now;
     }
-    const std::int64_t limit = owed_since_ + settings_.timeout + (wait_.empty() ? 0 : settings_.replica_timeout);
-    if (out_sent_ < out_.size()) {
-      wire_.wait_either((std::min)(until, limit));
-      until = now;
-    }
-    char buffer[16384];
-    const std::ptrdiff_t got = wire_.receive(buffer, sizeof buffer, now, (std::min)(until, limit), why);
-    if (got < 0) return lose(why, wakes);
-    if (got > 0) {
-      reader_.feed(buffer, static_cast<std::size_t>(got));
-      if (!read_replies(why, wakes)) return lose(why, wakes);
-    } else if (boot_micros() >= limit) {
-      lose(Reason("the server owes a reply for too long"), wakes);
-    }
+    if (!link_.receive(now, patience, why) || !give_out(why, wakes)) return lose(why, wakes);
+    if (heard_ == heard_before && boot_micros() >= limit) lose(Reason("the server owes a reply for too long"), wakes);
   }
 
-  bool read_replies(Reason& why, Wakes& wakes) noexcept {
-    bool some = false;
+  // Gives the replies that have come to whom they belong.
+  bool give_out(Reason& why, Wakes& wakes) noexcept {
     ReplyTree reply;
-    for (;;) {
-      const ReplyReader::Next next = reader_.next(reply);
-      if (next == ReplyReader::Next::more) break;
-      if (next == ReplyReader::Next::broken) {
-        why = Reason("the server sent ");
-        why.add(reader_.why());
-        return false;
-      }
+    for (bool first = true;; first = false) {
+      const Link::Next next = link_.next(reply, why);
+      if (next == Link::Next::broken) return false;
+      if (next == Link::Next::none) return true;
+      const std::int64_t now = first ? boot_micros() : 0;
       const std::lock_guard guard(mutex_);
-      if (!give_out(reply, wakes)) {
+      if (first) {
+        heard_ = now;
+        owed_since_ = now;
+        reading_ = false;
+      }
+      if (!give_out_one(reply, wakes)) {
         why = Reason("the server sent a reply to nothing");
         return false;
       }
-      some = true;
     }
-    if (some) {
-      heard_ = boot_micros();
-      owed_since_ = heard_;
-      failures_ = 0;
-    }
-    return true;
   }
 
+  // REQUIRES: this thread drives.
   void lose(const Reason& why, Wakes& wakes) noexcept {
-    // A server that closes before its first reply is one that can't be reached.
-    if (failures_ != 0) back_off();
-    const std::lock_guard guard(mutex_);
-    drop(why, wakes);
+    std::unique_lock lock(mutex_);
+    drop(lock, why, wakes);
   }
 
   // One attempt, or a pause before the next one.
   void connect(std::int64_t now, std::int64_t until) noexcept {
-    if (now < next_attempt_) {
-      futex_impl::wait(&stop_, 0, (std::min)(next_attempt_, until) - now, FutexScope::own_process);
+    if (now < link_.next_attempt()) {
+      const std::int64_t pause = (std::min)(link_.next_attempt(), until) - now;
+      futex_impl::wait(&stop_, 0, pause, FutexScope::own_process);
       return;
     }
     Reason why;
     ServerFacts facts;
-    Shaken shaken = Shaken::lost;
-    const std::int64_t deadline = (std::min)(until, now + settings_.connect_timeout);
-    IDEM_TRY {
-      if (wire_.connect(settings_.endpoint, deadline, why)) {
-        shaken = Handshake(wire_, reader_, settings_, deadline, facts).run(why);
-      }
-      if (shaken == Shaken::good && settings_.gate != nullptr && !settings_.gate(settings_.gate_context, facts, why)) {
-        shaken = Shaken::refused;
-      }
-    }
-    IDEM_CATCH_ALL { why = Reason("no memory for a connection"); }
-    ++failures_;  // until the first reply
+    const Shaken shaken = link_.connect(now, until, facts, why);
     Wakes wakes;
-    if (shaken != Shaken::good && boot_micros() < until) back_off();
     const std::lock_guard guard(mutex_);
+    trouble_ = why;
     if (shaken == Shaken::good) {
-      up_ = true;
-      heard_ = boot_micros();
       trouble_.clear();
       facts_ = static_cast<ServerFacts&&>(facts);
+      heard_ = boot_micros();
+      up_ = true;
       connections_.fetch_add(1, std::memory_order_release);
-      return;
+    } else if (shaken == Shaken::refused) {
+      answer_queued(why, wakes);
     }
-    drop(why, wakes);
-    if (shaken == Shaken::refused) answer_queued(why, wakes);
-  }
-
-  void back_off() noexcept {
-    std::int64_t pause = shortest_pause;
-    for (std::uint32_t i = 1; i < failures_ && pause < longest_pause; ++i) pause *= 2;
-    pause = (std::min)(pause, longest_pause);
-    std::uint32_t random = 0;
-    static_cast<void>(random_bytes(&random, sizeof random));
-    next_attempt_ = boot_micros() + pause / 2 + static_cast<std::int64_t>(random % static_cast<std::uint32_t>(pause / 2));
   }
 
   // Microseconds.
-  static constexpr std::int64_t shortest_pause = 20'000;
-  static constexpr std::int64_t longest_pause = 1'000'000;
   static constexpr std::int64_t longest_sleep = 1'000'000;  // the kernel doesn't count the time of a suspension
   static constexpr std::int64_t long_idle = 1'000'000;
   static constexpr std::size_t largest_batch = std::size_t{1} << 20;
@@ -484,21 +495,18 @@ class Channel {
   Request::Chain<&Request::queue_link_> queue_;
   Request::Chain<&Request::waiting_link_> waiting_;
   bool driven_ = false;
+  bool reading_ = false;  // who drives waits for replies, and sends nothing meanwhile
+  bool sending_ = false;  // a thread is in link_.send
+  bool up_ = false;       // connected and greeted: only then may others than who drives touch the link
   bool closed_ = false;
-  bool up_ = false;  // connected and greeted: only then may others than who drives touch the wire
   Outstanding outstanding_;
-  Reason trouble_;  // of the last attempt to connect
+  Reason trouble_;  // of the last connection or attempt
   ServerFacts facts_;
 
-  // Of who drives.
-  Wire wire_;
-  ReplyReader reader_;
-  Bytes out_;
-  std::size_t out_sent_ = 0;
   std::int64_t owed_since_ = 0;  // since when the next reply is owed
-  std::int64_t heard_ = 0;       // when the last reply came
-  std::int64_t next_attempt_ = 0;
-  std::uint32_t failures_ = 0;  // attempts since the last reply
+
+  Link link_;
+  std::int64_t heard_ = 0;  // when the last reply came; of who drives
 
   std::atomic<std::uint32_t> stop_{0};
   std::atomic<std::uint64_t> connections_{0};

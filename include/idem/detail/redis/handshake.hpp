@@ -59,7 +59,7 @@ class Handshake {
       done += static_cast<std::size_t>(sent);
       if (sent == 0) {
         if (boot_micros() >= deadline_) return too_late(why);
-        wire_.wait_either(deadline_);
+        wire_.wait_for(POLLIN | POLLOUT, deadline_);
       }
     }
     wipe(out_.data(), out_.size());

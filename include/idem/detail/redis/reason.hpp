@@ -65,8 +65,12 @@ class Reason {
 };
 
 // strerror_r(3) is two functions of one name; which one is there shows in its result.
-inline const char* error_message(int result, const char* buffer) noexcept { return result == 0 ? buffer : ""; }
-inline const char* error_message(const char* result, const char*) noexcept { return result; }
+inline const char* error_message(int result, const char* buffer) noexcept {
+  return result == 0 ? buffer : "";
+}
+inline const char* error_message(const char* result, const char*) noexcept {
+  return result;
+}
 
 inline Reason& Reason::add_errno(int error) noexcept {
   char buffer[128] = {};

@@ -58,7 +58,7 @@ class Request {
   };
 
   // A list of requests by one of their links.
-  template <Link Request::* link>
+  template <Link Request::*link>
   class Chain {
    public:
     bool empty() const noexcept { return first_ == nullptr; }
@@ -85,8 +85,8 @@ class Request {
   std::atomic<std::uint32_t> word_{running};
   Sent result_ = Sent::pending;
   Place place_ = Place::nowhere;
-  bool waiting_ = false;        // its thread is in the list of those who wait
-  std::size_t sequence_ = 0;    // its place among the outstanding ones
+  bool waiting_ = false;      // its thread is in the list of those who wait
+  std::size_t sequence_ = 0;  // its place among the outstanding ones
   Link queue_link_;
   Link waiting_link_;
 };

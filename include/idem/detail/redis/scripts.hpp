@@ -73,7 +73,8 @@ if hi>top or hi==top and lo>floor-top*4294967296 then epoch=struct.pack('<I4I4',
 )";
 
 // 2: the first 28 bytes of a new record; 3: its bytes from the fingerprint on; 4: the lease; 5: "1" takes over; 6: the
-// epoch has to be above; 7: ttl of what is completed at once.
+// epoch has to be above; 7, 8: ttl of what is completed at once, and what
+// Redis is told of it, in milliseconds.
 inline constexpr std::string_view claim = R"(
 local head,tail=ARGV[2],ARGV[3]
 local lo,hi=0,0
@@ -86,13 +87,16 @@ inline constexpr std::string_view claim_known = R"(
  lo,hi=l,h
  if state==1 or expires>now then
   if token==string.sub(head,13,28) and (state==1 and flags%2==0 or state==2 and string.byte(head,5)==2) then
-   return {1,v}
+   return '\1'..v
   end
   local other=flags>=2 and string.byte(head,6)>=2 and print~=string.sub(tail,1,32)
-  if other then return {6,string.sub(v,1,116)} end
-  if state~=1 then return {state+2,v} end
-  if flags%2==0 and lease>now then return {2,v} end
-  if ARGV[5]=='' then return {3,v} end
+  if other then return '\6'..string.sub(v,1,116) end
+  if state~=1 then
+   if #v>4096 then return {state+2,v} end
+   return (state==2 and '\4' or '\5')..v
+  end
+  if flags%2==0 and lease>now then return '\2'..v end
+  if ARGV[5]=='' then return '\3'..v end
   started=string.sub(v,37,44)
   if attempt<4294967295 then attempt=attempt+1 end
   if flags>=2 then
@@ -117,7 +121,7 @@ end
 if string.byte(head,5)==2 then
  if ARGV[7]~='' then
   v=head..epoch..started..stamp..NEVER..struct.pack('<i8',now+ARGV[7])..tail
-  redis.call('SET',KEYS[1],v,'PX',math.ceil(ARGV[7]/1000)+1)
+  redis.call('SET',KEYS[1],v,'PX',ARGV[8])
  else
   v=head..epoch..started..stamp..NEVER..NEVER..tail
   redis.call('SET',KEYS[1],v)
@@ -128,7 +132,7 @@ else
  v=head..epoch..started..'\0\0\0\0\0\0\0\0'..lease..NEVER..tail
  redis.call('SET',KEYS[1],v)
 end
-return {1,v}
+return '\1'..v
 )";
 
 // 2: the owner's token and epoch, or the token alone; 3: the lease.
@@ -146,7 +150,7 @@ return {8,string.sub(v,1,52)..lease..string.sub(v,61,116)}
 )";
 
 // 2: token and epoch; 3, 4: state and payload kind, a byte each; 5: ttl; 6: the payload's length and checksum; 7: the
-// payload.
+// payload; 8: the ttl in milliseconds.
 inline constexpr std::string_view finish = R"(
 if not v then return {9} end
 )";
@@ -159,8 +163,8 @@ local expires=NEVER
 if ARGV[5]~='' then expires=struct.pack('<i8',now+ARGV[5]) end
 local n='IDR\1'..ARGV[3]..string.char(flags-flags%2)..ARGV[4]..'\0'..string.sub(v,9,44)..struct.pack('<i8',now)
  ..NEVER..expires..string.sub(v,69,108)..ARGV[6]..string.sub(v,117)..ARGV[7]
-if ARGV[5]~='' then redis.call('SET',KEYS[1],n,'PX',math.ceil(ARGV[5]/1000)+1) else redis.call('SET',KEYS[1],n) end
-return {8,string.sub(n,1,116)}
+if ARGV[5]~='' then redis.call('SET',KEYS[1],n,'PX',ARGV[8]) else redis.call('SET',KEYS[1],n) end
+return '\8'..string.sub(n,1,116)
 )";
 
 // 2: token and epoch, or the token alone; 3: "1" releases, else it's abandoned.
@@ -183,7 +187,7 @@ return {8,string.sub(v,1,5)..string.char(flags+1)..string.sub(v,7,116)}
 )";
 
 // 2: the epoch of the doubt that was looked into, or nothing; 3: the resolver's token; 4, 5: state and payload kind; 6:
-// ttl; 7: the payload's length and checksum; 8: the payload.
+// ttl; 7: the payload's length and checksum; 8: the payload; 9: the ttl in milliseconds.
 inline constexpr std::string_view resolve = R"(
 if not v then return {7} end
 )";
@@ -201,8 +205,8 @@ local until_=NEVER
 if ARGV[6]~='' then until_=struct.pack('<i8',now+ARGV[6]) end
 local n='IDR\1'..ARGV[4]..string.char(flags-flags%2)..ARGV[5]..'\0'..string.sub(v,9,12)..ARGV[3]..epoch
  ..string.sub(v,37,44)..stamp..NEVER..until_..string.sub(v,69,108)..ARGV[7]..string.sub(v,117)..ARGV[8]
-if ARGV[6]~='' then redis.call('SET',KEYS[1],n,'PX',math.ceil(ARGV[6]/1000)+1) else redis.call('SET',KEYS[1],n) end
-return {8,string.sub(n,1,116)}
+if ARGV[6]~='' then redis.call('SET',KEYS[1],n,'PX',ARGV[9]) else redis.call('SET',KEYS[1],n) end
+return '\8'..string.sub(n,1,116)
 )";
 
 inline constexpr std::string_view find = R"(

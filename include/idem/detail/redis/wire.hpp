@@ -42,9 +42,9 @@ inline short poll_until(int fd, short events, std::int64_t until) noexcept {
   return ::poll(&asked, 1, millis) > 0 ? asked.revents : short{0};
 }
 
-/// Not safe for use by several threads at once, but for `interrupt`. Closed in every child of fork(3), without a byte
-/// being sent; no program started by exec(3) has it. No function raises SIGPIPE, and none can be cancelled if its
-/// caller can't.
+/// One thread may send while another one receives and a third one interrupts; all else needs nobody else in it. Closed
+/// in every child of fork(3), without a byte being sent; no program started by exec(3) has it. No function raises
+/// SIGPIPE, and none can be cancelled if its caller can't.
 class Wire {
  public:
   Wire() noexcept = default;
@@ -80,8 +80,8 @@ class Wire {
     }
   }
 
-  /// What has come or comes until then (of boot_micros(), which is `now`). Zero where that is nothing, or earlier for no
-  /// reason; -1, with the reason, where the connection is gone.
+  /// What has come or comes until then (of boot_micros(), which is `now`). Zero where that is nothing, or earlier for
+  /// no reason; -1, with the reason, where the connection is gone.
   std::ptrdiff_t receive(void* to, std::size_t size, std::int64_t now, std::int64_t until, Reason& why) noexcept {
     // With the time that the socket was given at first, one call is enough.
     int flags = 0;
@@ -101,8 +101,8 @@ class Wire {
     return -1;
   }
 
-  /// Waits until something has come or can be sent.
-  void wait_either(std::int64_t until) noexcept { poll_until(fd_.get(), POLLIN | POLLOUT, until); }
+  /// Waits until something has come (POLLIN) or can be sent (POLLOUT), as asked for.
+  void wait_for(short events, std::int64_t until) noexcept { poll_until(fd_.get(), events, until); }
 
   /// Whether there is something to read, be it the end.
   bool is_readable() const noexcept { return poll_until(fd_.get(), POLLIN, 0) != 0; }
