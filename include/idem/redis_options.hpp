@@ -48,8 +48,8 @@ struct RedisOptions {
   /// A longer answer drops the connection. Has to be larger than any guard's max_result_bytes.
   std::size_t max_reply_bytes = std::size_t{64} << 20;
 
-  /// Encrypts, and verifies the server's certificate and name. Needs hiredis 1.0 or later and IDEM_REDIS_TLS=1; else every
-  /// operation is unavailable and says so.
+  /// Encrypts, and verifies the server's certificate and name. Not there yet: every
+  /// operation is unavailable then and says so.
   bool tls = false;
   std::string tls_ca_file = {};    ///< PEM; empty: what the system trusts.
   std::string tls_cert_file = {};  ///< PEM, of this client, where the server asks for one.

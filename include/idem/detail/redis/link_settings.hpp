@@ -23,6 +23,13 @@ struct Endpoint {
   }
 };
 
+/// What came of an attempt to connect.
+enum class Shaken : std::uint8_t {
+  good = 1,
+  lost = 2,    // the connection broke, took too long, or the server isn't ready: to be tried again
+  refused = 3  // by the server or by this side, and trying again won't help
+};
+
 /// Times are microseconds.
 struct LinkSettings {
   Endpoint endpoint;

@@ -58,9 +58,10 @@ class Subscription {
     close();
     reader_.reset();
     const std::int64_t deadline = boot_micros() + settings_.connect_timeout;
-    if (!wire_.connect(settings_.endpoint, deadline, why)) return Shaken::lost;
+    Shaken shaken = wire_.connect(settings_.endpoint, settings_, deadline, why);
+    if (shaken != Shaken::good) return shaken;
     ServerFacts facts;
-    const Shaken shaken = Handshake(wire_, reader_, settings_, deadline, facts).run(why);
+    shaken = Handshake(wire_, reader_, settings_, deadline, facts).run(why);
     if (shaken != Shaken::good) close();
     return shaken;
   }

@@ -51,13 +51,19 @@ class Wire {
   Wire(const Wire&) = delete;
   Wire& operator=(const Wire&) = delete;
 
-  /// False, with the reason, where there is no connection at the deadline (of boot_micros()). All addresses of a name
-  /// are tried; one that doesn't answer takes its share of the time only. Looking a name up takes the time it takes.
-  bool connect(const Endpoint& endpoint, std::int64_t deadline, Reason& why) noexcept {
+  /// `link`: whether to encrypt; `endpoint` may be another one than its own. Not `good`, with the reason, where there is
+  /// no connection at the deadline (of boot_micros()), or none that is as it has to be. All addresses of a name are
+  /// tried; one that doesn't answer takes its share of the time only. Looking a name up takes the time it takes.
+  Shaken connect(const Endpoint& endpoint, const LinkSettings& link, std::int64_t deadline, Reason& why) noexcept {
     const NoCancellation shield;
     close();
-    return endpoint.unix_socket.empty() ? connect_by_name(endpoint, deadline, why)
-                                        : connect_by_path(endpoint, deadline, why);
+    if (link.tls) {
+      why = Reason("RedisOptions::tls is set, but this program was built without TLS");
+      return Shaken::refused;
+    }
+    const bool connected = endpoint.unix_socket.empty() ? connect_by_name(endpoint, deadline, why)
+                                                        : connect_by_path(endpoint, deadline, why);
+    return connected ? Shaken::good : Shaken::lost;
   }
 
   void close() noexcept { fd_.close(); }
