@@ -33,6 +33,10 @@ inline StoreSettings settings_of(const RedisOptions& options) {
   refuse_if(options.prefix.empty(), "prefix must not be empty, so that clear() and others' keys stay apart");
   refuse_if(options.max_reply_bytes < 4096, "max_reply_bytes has to be 4096 at least");
   refuse_if(options.tls && !options.unix_socket.empty(), "tls means nothing on a unix socket");
+  // Whoever names them means TLS, and mustn't go without.
+  refuse_if(!options.tls && !(options.tls_ca_file + options.tls_cert_file + options.tls_key_file).empty(),
+            "tls_ca_file, tls_cert_file and tls_key_file mean nothing without tls");
+  refuse_if(options.tls_cert_file.empty() && !options.tls_key_file.empty(), "tls_key_file means nothing without tls_cert_file");
   StoreSettings settings;
   settings.timeout = checked_micros(options.timeout, "timeout");
   settings.prefix = options.prefix;

@@ -110,9 +110,12 @@ class Subscription {
   bool receive() noexcept {
     char buffer[4096];
     Reason why;
-    const std::ptrdiff_t got = wire_.receive(buffer, sizeof buffer, 0, 0, why);
-    if (got < 0) return false;
-    reader_.feed(buffer, static_cast<std::size_t>(got));
+    // Whoever waits looks at the socket, which doesn't show what was read ahead.
+    do {
+      const std::ptrdiff_t got = wire_.receive(buffer, sizeof buffer, 0, 0, why);
+      if (got < 0) return false;
+      reader_.feed(buffer, static_cast<std::size_t>(got));
+    } while (wire_.has_read_ahead());
     return true;
   }
 
