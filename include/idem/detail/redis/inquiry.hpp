@@ -30,9 +30,10 @@ class Inquiry {
   /// Only an allocation can throw.
   Shaken connect(const Endpoint& endpoint, std::int64_t deadline, Reason& why) {
     close();
-    if (!wire_.connect(endpoint, deadline, why)) return Shaken::lost;
+    Shaken shaken = wire_.connect(endpoint, link_, deadline, why);
+    if (shaken != Shaken::good) return shaken;
     ServerFacts facts;
-    const Shaken shaken = Handshake(wire_, reader_, link_, deadline, facts).run(why);
+    shaken = Handshake(wire_, reader_, link_, deadline, facts).run(why);
     if (shaken != Shaken::good) close();
     return shaken;
   }
@@ -45,7 +46,7 @@ class Inquiry {
       done += static_cast<std::size_t>(sent);
       if (done == commands.size()) break;
       if (boot_micros() >= deadline) return too_late(why);
-      poll_until(wire_.fd(), POLLOUT, deadline);
+      wire_.wait_for(POLLIN | POLLOUT, deadline);
     }
     return true;
   }

@@ -43,9 +43,8 @@ class Link {
       Endpoint endpoint;
       if (settings_.find((std::min)(until, now + settings_.connect_timeout), endpoint, why)) {
         const std::int64_t deadline = (std::min)(until, boot_micros() + settings_.connect_timeout);
-        if (wire_.connect(endpoint, deadline, why)) {
-          result = Handshake(wire_, reader_, settings_, deadline, facts).run(why);
-        }
+        result = wire_.connect(endpoint, settings_, deadline, why);
+        if (result == Shaken::good) result = Handshake(wire_, reader_, settings_, deadline, facts).run(why);
       }
       if (result == Shaken::good && settings_.gate != nullptr) {
         result = settings_.gate(settings_.gate_context, facts, why);
@@ -53,6 +52,7 @@ class Link {
     }
     IDEM_CATCH_ALL {
       why = Reason("no memory for a connection");
+      result = Shaken::lost;  // it may have been half greeted
     }
     useful_ = false;
     if (result == Shaken::good) return result;

@@ -65,7 +65,7 @@ struct LinkSettings {
   bool tls = false;
   std::string tls_ca_file;    // PEM; empty: what the system trusts
   std::string tls_cert_file;  // PEM, of this client; empty: none
-  std::string tls_key_file;
+  std::string tls_key_file;   // PEM; empty: it stands in tls_cert_file
 
   /// A longer reply, or one of more values, costs the connection.
   std::size_t max_reply_bytes = std::size_t{64} << 20;
