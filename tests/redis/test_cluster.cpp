@@ -22,6 +22,7 @@
 
 #include "support/redis_groups.hpp"
 #include "support/redis_load.hpp"
+#include "support/resp_server.hpp"
 
 namespace {
 
@@ -197,6 +198,33 @@ TEST_CASE("what goes through all records goes through all nodes") {
   CHECK(scripts == 300);
 }
 
+TEST_CASE("a user who may do no more than the guarantees say is enough for a cluster") {
+  RedisCluster& cluster = shared_cluster();
+  for (std::size_t i = 0; i < cluster.size(); ++i) {
+    cluster[i].command({"ACL", "SETUSER", "idem", "on", ">secret", "resetkeys", "resetchannels", "~acl:*", "&acl:wake:*",
+                        "-@all", "+eval", "+evalsha", "+get", "+set", "+setrange", "+getrange", "+del", "+time", "+publish",
+                        "+subscribe", "+unsubscribe", "+scan", "+ping", "+wait", "+select", "+info", "+role", "+config|get",
+                        "+client|setname", "+cluster|slots", "+asking"});
+  }
+  RedisOptions options = options_of(cluster, "acl:");
+  options.username = "idem";
+  options.password = "secret";
+  RedisStore store(options);
+  CHECK_MESSAGE(store.open().answer == Answer::ok, store.open().message);
+  Counted counted;
+  const auto guard = counted.guard(store);
+  const int slot = slot_of(cluster, "acl:", guard.key(1));
+  const std::size_t from = RedisCluster::first_owner(slot);
+  const std::size_t to = (from + 1) % RedisCluster::primaries;
+  cluster.begin_move(slot, from, to);
+  CHECK(guard.try_call(1).verdict() == Verdict::executed);  // at the one it moves to
+  cluster.end_move(slot, from, to);
+  CHECK(guard.try_call(1).verdict() == Verdict::replayed);
+  CHECK(store.clear() == 1);
+  cluster.begin_move(slot, to, from);
+  cluster.end_move(slot, to, from);
+}
+
 TEST_CASE("RFT-07: a slot that moves under load repeats no call and forgets none") {
   RedisCluster& cluster = shared_cluster();
   const std::string prefix = "{moving}:";
@@ -357,6 +385,56 @@ TEST_CASE("RFT-07: without a node that serves the slot a call ends by its deadli
   RedisStore late(options);
   CHECK(late.open().answer == Answer::unavailable);
   CHECK(counted.runs == 3);
+}
+
+TEST_CASE("RFT-07: nodes that send each other's callers to and fro hold up a call until its deadline, and are asked seldom") {
+  std::atomic<int> ports[2] = {0, 0};
+  std::atomic<int> scripts{0};
+  std::atomic<int> maps{0};
+  std::atomic<int> slot{0};
+  std::atomic<const char*> code{"MOVED"};
+  const auto node = [&](std::size_t self) {
+    return [&, self](support::RespConnection& connection) {
+      for (auto command = connection.next(); !command.empty(); command = connection.next()) {
+        const std::string other = std::to_string(ports[1 - self]);
+        if (command[0] == "CLUSTER") {
+          ++maps;
+          connection.send("*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n" + support::bulk("127.0.0.1") + ":" + other + "\r\n");
+        } else if (command[0] == "ASKING") {
+          connection.send("+OK\r\n");
+        } else {
+          ++scripts;
+          connection.send("-" + std::string(code) + " " + std::to_string(slot) + " 127.0.0.1:" + other + "\r\n");
+        }
+      }
+    };
+  };
+  support::RespServer first(node(0));
+  support::RespServer second(node(1));
+  ports[0] = first.port();
+  ports[1] = second.port();
+  RedisOptions options;
+  options.cluster_nodes = {"127.0.0.1:" + std::to_string(first.port())};
+  options.timeout = 400ms;
+  RedisStore store(options);
+  Counted counted;
+  const auto guard = counted.guard(store);
+  char digits[idem::detail::redis::digest_digits];
+  idem::detail::redis::write_digest(guard.key(1).digest(), digits);
+  slot = idem::detail::redis::slot_of_key("idem:" + std::string(digits, sizeof digits));
+  for (const char* const each : {"MOVED", "ASK"}) {
+    code = each;
+    const auto outcome = guard.try_call(1);
+    CHECK(outcome.verdict() == Verdict::unavailable);
+    CHECK_MESSAGE(outcome.error().message.find(each) != std::string::npos, outcome.error().message);
+  }
+  code = "MOVED";
+  slot = (slot + 1) % RedisCluster::slots;  // another key's
+  CHECK(guard.try_call(1).verdict() == Verdict::unavailable);
+  CHECK(counted.runs == 0);
+  // In 1.2 seconds. No time is asserted, but what would be a thousand times as many.
+  CHECK(scripts < 1000);
+  CHECK(maps < 300);
 }
 
 TEST_CASE("a server that is no node of a cluster, and one that isn't told how to log in, say so") {

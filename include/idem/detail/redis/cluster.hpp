@@ -3,6 +3,7 @@
 
 #include <idem/detail/boot_clock.hpp>
 #include <idem/detail/bytes.hpp>
+#include <idem/detail/cancellation.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/detail/futex.hpp>
 #include <idem/detail/redis/address.hpp>
@@ -89,6 +90,7 @@ class Cluster {
   /// first, or null.
   Shaken learn(std::uint32_t round, std::int64_t deadline, Reason& why, const Endpoint* first = nullptr) noexcept {
     if (rounds_.load(std::memory_order_acquire) != round) return Shaken::good;
+    const NoCancellation shield;
     if (learning_.exchange(true, std::memory_order_acquire)) {
       const std::int64_t left = deadline - boot_micros();
       if (left > 0) futex_impl::wait(&rounds_, round, (std::min)(left, longest_wait), FutexScope::own_process);
