@@ -56,9 +56,9 @@ string(APPEND idem_addressed "|guard_(claims|duplicates|events)|ma.*|protocol_.*
 set(idem_threaded "check_lock|claim_threads|conformance_(file|memory)|faulty_store|file_(compaction|mapping|owed|page|waiting)")
 string(APPEND idem_threaded "|guard_(duplicates|reentrancy)|memory_.*|random|shared_object")
 
-# Whoever reads what a server sent, and whoever has threads.
-set(idem_redis_addressed ".*")
-set(idem_redis_threaded ".*")
+# Of the tests with a server those that read what it sent, and those that have threads.
+set(idem_redis_addressed "acl|channel|command|conformance|handshake|lease_keeper|listener|options|reader|sweep")
+set(idem_redis_threaded "channel_threads|conformance|errors|lease_keeper|listener")
 
 # The other programs (golden vectors, tests/headers, examples) are built by those configurations alone that may find
 # something of their own in them: another compiler, library, optimiser or machine. Sanitizers see codecs and journals in the

@@ -92,6 +92,8 @@ TEST_CASE("SEC-08 the user of the README's line is enough for everything a Redis
   CHECK(store.stats().available);
   CHECK(store.purge({}).complete);
   CHECK(store.clear() == 1);
+  // It was refused nothing, not even what would only have made it slower.
+  CHECK(server.command({"ACL", "LOG"}).elements.empty());
   CHECK(server.command({"DBSIZE"}).integer == 0);
 }
 
