@@ -32,7 +32,7 @@ Fd open_lock(const Folder& folder) {
 
 int nodes() {
   int count = 0;
-  for (file::ForkNode* node = file::fork_list.first; node != nullptr; node = node->next) ++count;
+  for (idem::detail::ForkNode* node = idem::detail::fork_list.first; node != nullptr; node = node->next) ++count;
   return count;
 }
 

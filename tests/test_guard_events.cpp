@@ -189,3 +189,24 @@ TEST_CASE("CXX-08: while the lease is renewed nothing is lost and no stop is req
 }
 
 #endif
+
+TEST_CASE("RFT-12 TIM-06: a lease is lost at its end by the clock, before any thread of the store has said so") {
+  using idem::detail::boot_micros;
+  idem::detail::LeaseState unsaid;
+  CHECK_FALSE(unsaid.is_lost());
+  idem::detail::LeaseState lease;
+  lease.sure_until(boot_micros() + 3'600'000'000);
+  CHECK_FALSE(lease.is_lost());
+#if defined(__cpp_lib_jthread)
+  const std::stop_token asked_before = lease.token();
+#endif
+  lease.sure_until(boot_micros());
+  CHECK(lease.is_lost());
+  // What a function was told stays so, whatever a renewal that comes late says.
+  lease.sure_until(boot_micros() + 3'600'000'000);
+  CHECK(lease.is_lost());
+#if defined(__cpp_lib_jthread)
+  CHECK(lease.token().stop_requested());
+  CHECK(asked_before.stop_requested());
+#endif
+}

@@ -1,6 +1,7 @@
 // Context: what a guarded function may ask about the run it is in.
 #pragma once
 
+#include <idem/detail/boot_clock.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/duration.hpp>
 #include <idem/key.hpp>
@@ -9,6 +10,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -40,7 +42,16 @@ class LeaseState final : public LeaseWatch {
     if (void* source = stop_source_.load(); source != nullptr) request_stop_.load()(source);
   }
   void renewed(TimePoint until) noexcept override { until_.store(until.time_since_epoch().count()); }
-  bool is_lost() const noexcept { return lost_.load(); }
+  void sure_until(std::int64_t boot_micros) noexcept override { sure_until_.store(boot_micros); }
+  /// Judged by the clock itself where the store has said until when the lease is sure: the store's thread may not have
+  /// run since. What was lost once stays so. Who goes by no such time pays for no clock.
+  bool is_lost() const noexcept {
+    if (lost_.load()) return true;
+    const std::int64_t until = sure_until_.load();
+    if (until == always || boot_micros() < until) return false;
+    lost_.store(true);
+    return true;
+  }
   TimePoint until() const noexcept { return TimePoint(TimePoint::duration(until_.load())); }
 
 #if defined(__cpp_lib_jthread)
@@ -64,7 +75,10 @@ class LeaseState final : public LeaseWatch {
 #endif
 
  private:
-  std::atomic<bool> lost_{false};
+  static constexpr std::int64_t always = (std::numeric_limits<std::int64_t>::max)();
+
+  mutable std::atomic<bool> lost_{false};
+  std::atomic<std::int64_t> sure_until_{always};
   std::atomic<TimePoint::rep> until_{(TimePoint::min)().time_since_epoch().count()};
   std::atomic<void*> stop_source_{nullptr};
   // Every asker writes the same values before its exchange, and `lost` reads them only after seeing a source.

@@ -43,6 +43,10 @@ struct LeaseWatch {
   virtual void lost() noexcept = 0;
   /// The lease was prolonged up to this time of the record's clock. From any thread.
   virtual void renewed(TimePoint until) noexcept { static_cast<void>(until); }
+  /// Up to this time of detail::boot_micros() the lease is surely held; from then on it's lost, whether `lost` has been
+  /// called or not. A store whose thread may run late, since the process was stopped or the machine slept, says this
+  /// when the key is acquired and each time the lease was prolonged. From any thread.
+  virtual void sure_until(std::int64_t boot_micros) noexcept { static_cast<void>(boot_micros); }
 };
 
 /// The answer to an operation. The members of class type have no `= {}`: g++ would clear the whole object first, by an

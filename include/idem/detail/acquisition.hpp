@@ -23,11 +23,6 @@
 IDEM_BEGIN_NAMESPACE
 namespace detail {
 
-template <class S>
-inline constexpr bool has_own_tokens = requires {
-  { S::new_owner() } -> std::same_as<OwnerToken>;
-};
-
 /// A new owner's token: by the store, where it has a cheaper way to tell its owners apart than 128 random bits.
 template <class S>
 OwnerToken new_owner() noexcept {

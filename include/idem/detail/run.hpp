@@ -4,11 +4,15 @@
 #include <idem/detail/cancellation.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/detail/observers.hpp>
+#include <idem/detail/process.hpp>
+#include <idem/detail/random.hpp>
 #include <idem/event.hpp>
 #include <idem/key.hpp>
 #include <idem/protocol.hpp>
 #include <idem/store.hpp>
 
+#include <concepts>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -16,17 +20,26 @@
 IDEM_BEGIN_NAMESPACE
 namespace detail {
 
+/// The store has a way of its own to tell its owners apart, and so its process from others.
+template <class S>
+inline constexpr bool has_own_tokens = requires {
+  { S::new_owner() } -> std::same_as<OwnerToken>;
+};
+
 /// What became of an outcome that was to be recorded.
 enum class Recorded : std::uint8_t { yes = 1, stale = 2, no = 3 };
 
 /// An acquired key. Ends in doubt when it's destroyed without an outcome, whatever the reason: an exception, the end of
-/// a thread, a forgotten call. A thread isn't cancelled while an outcome is being recorded and told.
+/// a thread, a forgotten call. A thread isn't cancelled while an outcome is being recorded and told. In a child of the
+/// process that acquired it, it's a dead handle: what runs there is a copy, and the record stays with the parent.
 template <class S>
 class Run {
  public:
   /// REQUIRES: `key` and `observers` outlive the run.
   Run(S& store, const Key& key, const Record& record, const Observers& observers) noexcept
-      : store_(&store), key_(&key), observers_(&observers), record_(record) {}
+      : store_(&store), key_(&key), observers_(&observers), record_(record) {
+    if constexpr (!has_own_tokens<S>) generation_ = process_generation();
+  }
   Run(const Run&) = delete;
   Run& operator=(const Run&) = delete;
   ~Run() {
@@ -40,11 +53,13 @@ class Run {
   /// The request's owner is filled in here.
   Recorded complete(FinishRequest&& request) {
     const NoCancellation shield(!shields_itself<S> || !observers_->empty());
+    if (inherited()) return stale();
     request.owner = record_.owner;
     return finished(store_->complete(*key_, request), EventKind::completed, request.source.kind == PayloadKind::lost);
   }
   Recorded fail(FinishRequest&& request) {
     const NoCancellation shield(!shields_itself<S> || !observers_->empty());
+    if (inherited()) return stale();
     request.owner = record_.owner;
     return finished(store_->fail(*key_, request), EventKind::failed, false);
   }
@@ -52,6 +67,7 @@ class Run {
   /// since that says nothing about the earlier run: see `in_doubt()`.
   Recorded release() {
     const NoCancellation shield;
+    if (inherited()) return stale();
     Reply reply = store_->release(*key_, record_.owner);
     ended_ = true;
     if (reply.answer != Answer::ok) return not_ended(reply);
@@ -61,6 +77,7 @@ class Run {
   }
   Recorded abandon(std::string_view why) {
     const NoCancellation shield;
+    if (inherited()) return stale();
     Reply reply = store_->abandon(*key_, record_.owner);
     ended_ = true;
     if (reply.answer != Answer::ok) return not_ended(reply);
@@ -92,13 +109,24 @@ class Run {
     return Recorded::no;
   }
   Recorded not_ended(Reply& reply) {
-    if (reply.answer == Answer::stale) {
-      tell(*observers_, EventKind::stale, *key_, record_);
-      return Recorded::stale;
-    }
+    if (reply.answer == Answer::stale) return stale();
     if (message_.empty()) message_ = std::move(reply.message);
     tell(*observers_, EventKind::unavailable, *key_, record_, message_);
     return Recorded::no;
+  }
+
+  Recorded stale() {
+    ended_ = true;
+    tell(*observers_, EventKind::stale, *key_, record_);
+    return Recorded::stale;
+  }
+  /// By a child process. Stores with tokens of their own know by themselves.
+  bool inherited() const noexcept {
+    if constexpr (has_own_tokens<S>) {
+      return false;
+    } else {
+      return process_generation() != generation_;
+    }
   }
 
   S* store_;
@@ -108,6 +136,7 @@ class Run {
   std::string message_ = {};
   bool ended_ = false;
   bool in_doubt_ = false;
+  std::uint64_t generation_ = 0;  // of the process that acquired it
 };
 
 }  // namespace detail

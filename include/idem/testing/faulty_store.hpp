@@ -3,13 +3,13 @@
 
 #include <idem/detail/config.hpp>
 #include <idem/detail/random.hpp>
+#include <idem/detail/watch_list.hpp>
 #include <idem/duration.hpp>
 #include <idem/key.hpp>
 #include <idem/payload.hpp>
 #include <idem/protocol.hpp>
 #include <idem/store.hpp>
 #include <idem/testing/gate.hpp>
-#include <idem/testing/watch_list.hpp>
 
 #include <array>
 #include <cstddef>
@@ -231,11 +231,14 @@ class FaultyStore {
   };
 
   struct Relay final : LeaseWatch {
-    Relay(WatchList& list, OwnerToken owner) noexcept : watches(list), token(owner) {}
+    Relay(idem::detail::WatchList& list, OwnerToken owner) noexcept : watches(list), token(owner) {}
     void lost() noexcept override { watches.tell(Ownership{token, 0}); }
     void renewed(TimePoint until) noexcept override { watches.renewed(Ownership{token, 0}, until); }
+    void sure_until(std::int64_t boot_micros) noexcept override {
+      watches.sure_until(Ownership{token, 0}, boot_micros);
+    }
 
-    WatchList& watches;
+    idem::detail::WatchList& watches;
     OwnerToken token;
   };
 
@@ -249,7 +252,7 @@ class FaultyStore {
     }
 
     // Before the store, which may call a relay until it ends.
-    WatchList watches;
+    idem::detail::WatchList watches;
     std::vector<std::unique_ptr<Relay>> relays;
     std::shared_ptr<S> store;
     std::mutex mutex;

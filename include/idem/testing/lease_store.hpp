@@ -7,13 +7,13 @@
 #include <idem/detail/random.hpp>
 #include <idem/detail/record_bytes.hpp>
 #include <idem/detail/store_clock.hpp>
+#include <idem/detail/watch_list.hpp>
 #include <idem/duration.hpp>
 #include <idem/event.hpp>
 #include <idem/key.hpp>
 #include <idem/payload.hpp>
 #include <idem/protocol.hpp>
 #include <idem/store.hpp>
-#include <idem/testing/watch_list.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -202,7 +202,7 @@ class LeaseStore {
   /// many were renewed.
   std::size_t renew_all(Duration lease) {
     std::size_t renewed = 0;
-    for (const WatchList::Watched& watched : shared_->watches.snapshot()) {
+    for (const idem::detail::WatchList::Watched& watched : shared_->watches.snapshot()) {
       if (watched.told) continue;
       const Reply reply = change(watched.key, nullptr, nullptr, [&](const Moment& at) {
         return protocol::renew(at.record, watched.owner, lease, at.now, at.owner_gone);
@@ -241,7 +241,7 @@ class LeaseStore {
     std::uint64_t last_epoch = 0;
     idem::detail::StoreClock clock;
     EventHandler on_event;
-    WatchList watches;
+    idem::detail::WatchList watches;
   };
 
   /// What the rules are told.
@@ -369,7 +369,7 @@ class LeaseStore {
   /// Tells each owner that has lost its record or its lease.
   void tell_lost() {
     IDEM_TRY {
-      for (const WatchList::Watched& watched : shared_->watches.snapshot()) {
+      for (const idem::detail::WatchList::Watched& watched : shared_->watches.snapshot()) {
         if (!watched.told && lost(watched)) shared_->watches.tell(watched.owner);
       }
     }
@@ -377,7 +377,7 @@ class LeaseStore {
     IDEM_CATCH_ALL {}  // out of memory: they are told the next time
   }
 
-  bool lost(const WatchList::Watched& watched) const {
+  bool lost(const idem::detail::WatchList::Watched& watched) const {
     const std::lock_guard lock(shared_->mutex);
     const auto found = shared_->records.find(watched.key);
     idem::detail::StoredRecord stored;

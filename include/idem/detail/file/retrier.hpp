@@ -1,14 +1,12 @@
 // A thread that tries something again and again until it is done, and is there only for that long.
 #pragma once
 
+#include <idem/detail/background_thread.hpp>
 #include <idem/detail/chrono.hpp>
 #include <idem/detail/config.hpp>
 
 #include <condition_variable>
 #include <mutex>
-
-#include <pthread.h>  // the thread; <thread> costs as much to include as all of this
-#include <signal.h>   // pthread_sigmask
 
 IDEM_BEGIN_NAMESPACE
 namespace detail::file {
@@ -29,7 +27,7 @@ class Retrier {
       stopped_ = true;
     }
     wake_.notify_all();
-    if (made_) ::pthread_join(thread_, nullptr);
+    thread_.join();
   }
 
   /// From now on `step(subject)` is called, at first soon and then once a second, until it says true. Where no thread
@@ -38,28 +36,13 @@ class Retrier {
     const std::lock_guard guard(mutex_);
     asked_ = true;
     if (running_ || stopped_) return;
-    if (made_) ::pthread_join(thread_, nullptr);  // it has ended, or is about to
-    made_ = false;
+    thread_.join();  // it has ended, or is about to
     subject_ = subject;
     step_ = step;
-    // Signals are for the program's own threads.
-    sigset_t all;
-    sigset_t before;
-    ::sigfillset(&all);
-    // But for those that a thread brings upon itself: the store mends a bus error where it isn't blocked.
-    for (const int own : {SIGBUS, SIGSEGV, SIGILL, SIGFPE, SIGTRAP, SIGSYS}) ::sigdelset(&all, own);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);
-    made_ = ::pthread_create(&thread_, nullptr, &Retrier::main, this) == 0;
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    running_ = made_;
+    running_ = thread_.start([](void* self) { static_cast<Retrier*>(self)->run(); }, this);
   }
 
  private:
-  static void* main(void* self) {
-    static_cast<Retrier*>(self)->run();
-    return nullptr;
-  }
-
   void run() {
     auto pause = std::chrono::milliseconds(20);
     std::unique_lock guard(mutex_);
@@ -80,11 +63,10 @@ class Retrier {
 
   std::mutex mutex_;
   std::condition_variable wake_;
-  pthread_t thread_ = {};
+  BackgroundThread thread_;
   void* subject_ = nullptr;
   Step step_ = nullptr;
   bool asked_ = false;  // since the last try began
-  bool made_ = false;
   bool running_ = false;
   bool stopped_ = false;
 };

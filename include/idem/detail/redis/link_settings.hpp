@@ -1,0 +1,48 @@
+// What a connection to a Redis server needs to know.
+#pragma once
+
+#include <idem/detail/config.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+IDEM_BEGIN_NAMESPACE
+namespace detail::redis {
+
+/// Where a server listens.
+struct Endpoint {
+  std::string host = "127.0.0.1";
+  std::uint16_t port = 6379;
+  std::string unix_socket;  // wins where it isn't empty
+
+  friend bool operator==(const Endpoint& a, const Endpoint& b) noexcept {
+    return a.host == b.host && a.port == b.port && a.unix_socket == b.unix_socket;
+  }
+};
+
+/// Times are microseconds.
+struct LinkSettings {
+  Endpoint endpoint;
+  std::string username;  // empty: the server's default user
+  std::string password;  // empty: none is sent
+  std::string client_name;
+  unsigned database = 0;
+
+  /// For one attempt to connect, with all that is said before the first command. Looking up a host name isn't covered:
+  /// getaddrinfo(3) takes the time it takes.
+  std::int64_t connect_timeout = 2'000'000;
+  /// How long a connection may owe a reply before it is given up.
+  std::int64_t timeout = 2'000'000;
+
+  /// How many replicas WAIT asks for after each batch that writes; 0: it isn't sent.
+  std::uint32_t min_replicas = 0;
+  std::int64_t replica_timeout = 1'000'000;
+
+  /// A longer reply, or one of more values, costs the connection.
+  std::size_t max_reply_bytes = std::size_t{64} << 20;
+  std::size_t max_reply_nodes = std::size_t{1} << 20;
+};
+
+}  // namespace detail::redis
+IDEM_END_NAMESPACE

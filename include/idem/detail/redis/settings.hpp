@@ -1,0 +1,65 @@
+// A user's options, checked, as the parts of a RedisStore take them.
+#pragma once
+
+#include <idem/detail/config.hpp>
+#include <idem/detail/redis/session.hpp>
+#include <idem/duration.hpp>
+#include <idem/redis_options.hpp>
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+IDEM_BEGIN_NAMESPACE
+namespace detail::redis {
+
+inline std::int64_t checked_micros(Duration span, const char* name) {
+  if (!span.is_positive()) {
+    raise(std::invalid_argument(std::string("idem: RedisOptions::") + name + " has to be more than zero"));
+  }
+  // A year is as good as forever, and no deadline overflows.
+  constexpr std::int64_t longest = std::int64_t{365} * 24 * 3600 * 1'000'000;
+  const std::int64_t micros = span.nanoseconds() / 1000 + 1;
+  return micros < longest ? micros : longest;
+}
+
+/// Throws std::invalid_argument.
+inline StoreSettings settings_of(const RedisOptions& options) {
+  const auto refuse_if = [](bool wrong, const char* why) {
+    if (wrong) raise(std::invalid_argument(std::string("idem: RedisOptions::") + why));
+  };
+  refuse_if(options.unix_socket.empty() && (options.host.empty() || options.port == 0), "host and port have to name a server");
+  refuse_if(options.prefix.empty(), "prefix must not be empty, so that clear() and others' keys stay apart");
+  refuse_if(options.max_reply_bytes < 4096, "max_reply_bytes has to be 4096 at least");
+  refuse_if(options.tls && !options.unix_socket.empty(), "tls means nothing on a unix socket");
+  StoreSettings settings;
+  settings.timeout = checked_micros(options.timeout, "timeout");
+  settings.prefix = options.prefix;
+  settings.clock = options.clock;
+  LinkSettings& link = settings.link;
+  link.endpoint.host = options.host;
+  link.endpoint.port = options.port;
+  link.endpoint.unix_socket = options.unix_socket;
+  link.username = options.username;
+  link.password = options.password;
+  link.client_name = "idem";
+  link.database = options.database;
+  link.connect_timeout = checked_micros(options.connect_timeout, "connect_timeout");
+  link.timeout = settings.timeout;
+  link.min_replicas = options.min_replicas;
+  link.replica_timeout = checked_micros(options.replica_timeout, "replica_timeout");
+  link.max_reply_bytes = options.max_reply_bytes;
+  link.tls = options.tls;
+  link.tls_ca_file = options.tls_ca_file;
+  link.tls_cert_file = options.tls_cert_file;
+  link.tls_key_file = options.tls_key_file;
+  settings.admission.refuse_unsafe = options.unsafe_server == UnsafeServer::refuse;
+  settings.admission.pause_after_restart = options.pause_after_restart;
+  settings.admission.restart_pause = checked_micros(options.restart_pause, "restart_pause");
+  settings.admission.min_replicas = options.min_replicas;
+  return settings;
+}
+
+}  // namespace detail::redis
+IDEM_END_NAMESPACE
