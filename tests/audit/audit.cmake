@@ -10,7 +10,12 @@ idem_audit(layering Python3::Interpreter "${audit}/layering.py" "${PROJECT_SOURC
 idem_audit(layering_can_fail Python3::Interpreter "${audit}/layering.py" --self-test)
 idem_audit(versions_agree Python3::Interpreter "${audit}/versions.py" "${PROJECT_SOURCE_DIR}")
 if(CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
+  set(idem_group_include_directories "")
+  foreach(target IN LISTS idem_group_targets)
+    list(APPEND idem_group_include_directories
+         "$<TARGET_PROPERTY:idem::${${target}_library},INTERFACE_INCLUDE_DIRECTORIES>")
+  endforeach()
   idem_audit(includes Python3::Interpreter "${audit}/includes.py" "${PROJECT_SOURCE_DIR}" "${CMAKE_CXX_COMPILER}")
   idem_audit(macros Python3::Interpreter "${audit}/macros.py" "${PROJECT_SOURCE_DIR}" "${CMAKE_CXX_COMPILER}"
-             "${PROJECT_BINARY_DIR}/tests/headers/generated")
+             "${PROJECT_BINARY_DIR}/tests/headers/generated" ${idem_group_include_directories})
 endif()

@@ -3,12 +3,13 @@
 import subprocess
 import sys
 
-root, compiler, generated = sys.argv[1:]
+root, compiler, generated, *libraries = sys.argv[1:]
 
 
 def macros(text):
     result = subprocess.run(
-        [compiler, "-std=c++20", f"-I{root}/include", f"-I{generated}", "-dM", "-E", "-x", "c++", "-"],
+        [compiler, "-std=c++20", f"-I{root}/include", f"-I{generated}", *(f"-idirafter{path}" for path in libraries),
+         "-dM", "-E", "-x", "c++", "-"],
         input=text, capture_output=True, text=True, check=False)
     if result.returncode:
         sys.exit(result.stderr)

@@ -12,6 +12,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("name")
 for option in ("source", "scratch", "cmake", "compiler", "launcher", "version"):
     parser.add_argument(f"--{option}", required=True)
+parser.add_argument("--redis", action="store_true", help="hiredis is here")
 arguments = parser.parse_args()
 
 source = pathlib.Path(arguments.source)
@@ -86,12 +87,18 @@ def clean_flags(tree):
                     fail(f"{flag} is forced upon a consumer: {line}")
 
 
+def run_consumers(tree):
+    run(tree / "consumer")
+    if arguments.redis:
+        run(tree / "redis_consumer")
+
+
 def add_subdirectory():
     tree = scratch / "consumer"
     configure(here / "add_subdirectory", tree, f"-DIDEM_SOURCE={source}", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON",
-              f"-DCMAKE_INSTALL_PREFIX={scratch / 'prefix'}")
+              f"-DCMAKE_INSTALL_PREFIX={scratch / 'prefix'}", f"-DIDEM_REDIS={'ON' if arguments.redis else 'OFF'}")
     build(tree)
-    run(tree / "consumer")
+    run_consumers(tree)
     clean_flags(tree)
     # A guest installs nothing and brings neither tests nor examples.
     build(tree, "--target", "install")
@@ -111,10 +118,17 @@ def find_package():
     prefix.rename(moved)
     tree = scratch / "consumer"
     configure(here / "find_package", tree, f"-DCMAKE_PREFIX_PATH={moved}", f"-DWANTED={major}.{minor}",
-              "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON")
+              "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON", *(["-DCOMPONENTS=COMPONENTS;redis"] if arguments.redis else []))
     build(tree)
-    run(tree / "consumer")
+    run_consumers(tree)
     clean_flags(tree)
+    # Who needs no hiredis doesn't miss it; who does is told.
+    without = (f"-DCMAKE_PREFIX_PATH={moved}", "-DIDEM_HIREDIS_LIBRARY=")
+    configure(here / "find_package", scratch / "without", *without)
+    configure(here / "find_package", scratch / "refused", *without, "-DCOMPONENTS=COMPONENTS;redis",
+              refused="idem::redis: hiredis is not found")
+    configure(source, scratch / "insisting", "-DIDEM_BUILD_TESTS=OFF", "-DIDEM_REDIS=ON", "-DIDEM_HIREDIS_LIBRARY=",
+              refused="IDEM_REDIS is ON, but hiredis is not found")
 
 
 def find_package_too_new():
@@ -172,7 +186,10 @@ def compile_with_pkg_config(prefix):
         fail("pkg-config gives another version")
     flags = shlex.split(run("pkg-config", "--cflags", "--libs", "idem", output=True, env=folder))
     run(compiler, "-std=c++20", here / "consumer.cpp", "-o", scratch / "consumer", *flags)
-    run(scratch / "consumer")
+    if arguments.redis:
+        flags = shlex.split(run("pkg-config", "--cflags", "--libs", "idem-redis", output=True, env=folder))
+        run(compiler, "-std=c++20", here / "redis_consumer.cpp", "-o", scratch / "redis_consumer", *flags)
+    run_consumers(scratch)
 
 
 def pkg_config():
@@ -202,11 +219,15 @@ def meson():
 def meson_subproject():
     project = scratch / "project"
     shutil.copytree(here / "meson_subproject", project)
-    shutil.copy(here / "consumer.cpp", project)
+    for consumer in ("consumer.cpp", "redis_consumer.cpp"):
+        shutil.copy(here / consumer, project)
     (project / "subprojects").mkdir()
     (project / "subprojects" / "idem").symlink_to(source)
     run("meson", "setup", scratch / "build", project)
     run("meson", "test", "-C", scratch / "build")
+    # meson asks pkg-config for hiredis.
+    if arguments.redis and shutil.which("pkg-config") and not (scratch / "build" / "redis_consumer").exists():
+        fail("there is hiredis, but no idem-redis")
     if list((scratch / "build").rglob("*idem_tests*")):
         fail("tests are built in somebody else's build")
 
