@@ -34,6 +34,8 @@ struct StoreTraits {
   Liveness liveness = Liveness::lease;
   bool survives_process = true;
   ClockOwner clock = ClockOwner::process;
+  /// Whoever claims a key that was left in doubt is told so. False: it may be taken for a free one, and run again.
+  bool detects_doubt = true;
 };
 
 /// Set by a store that renews leases, read by the owner's Context.
@@ -270,6 +272,17 @@ constexpr bool check_store() {
       },
       "idem: this store lacks 'idem::StoreStats stats()'");
   return Store<S>;
+}
+
+/// A store whose `static constexpr bool detects_doubt` is false can't always tell a key in doubt from a free one; without
+/// that member a store can.
+template <class S>
+constexpr bool detects_doubt() noexcept {
+  if constexpr (requires { S::detects_doubt; }) {
+    return S::detects_doubt;
+  } else {
+    return true;
+  }
 }
 
 /// Close enough to a store that it was meant to be one.

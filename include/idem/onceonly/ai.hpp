@@ -43,8 +43,8 @@ class AiCalls : public impl::Calls {
     });
   }
 
-  /// Has an agent's tool called, as far as its policy allows. The call has no key: with `max_retries_429` it's the service
-  /// alone that tells a repetition from a second call.
+  /// Has an agent's tool called, as far as its policy allows. The call has no key: with `max_retries_429` it's the
+  /// service alone that tells a repetition from a second call.
   AiToolResult run_tool(const RunToolOptions& options) const {
     if (options.agent_id.empty() || options.tool.empty())
       idem::detail::raise(std::invalid_argument("idem: run_tool needs RunToolOptions::agent_id and ::tool"));
@@ -68,8 +68,8 @@ class AiCalls : public impl::Calls {
   }
 
   /// Waits until a job has ended, and gives how; ok is false and error_code "timeout" where it hasn't by then. Between
-  /// two looks it sleeps as long as the service says. Extends the lease meanwhile where it's given one; that this fails is
-  /// no error.
+  /// two looks it sleeps as long as the service says. Extends the lease meanwhile where it's given one; that this fails
+  /// is no error.
   AiResult wait(const std::string& key, const WaitOptions& options = {}) const {
     idem::detail::check_span(options.timeout, true, "WaitOptions::timeout");
     idem::detail::check_span(options.poll_min, true, "WaitOptions::poll_min");
@@ -114,13 +114,13 @@ class AiCalls : public impl::Calls {
     return run_tool_async(std::move(options));
   }
 
-  /// Runs `fn()` here, at most once for this key while the service remembers it, and gives the service's result. What it
-  /// gives is made JSON; what isn't an object becomes `{"value": …}`, void and null no result. Who doesn't get the lease
-  /// waits for who has it.
+  /// Runs `fn()` here, at most once for this key while the service remembers it, and gives the service's result. What
+  /// it gives is made JSON; what isn't an object becomes `{"value": …}`, void and null no result. Who doesn't get the
+  /// lease waits for who has it.
   ///
-  /// The lease is extended while fn runs and not after this returns. Where fn throws, `fail(error_code)` is reported and
-  /// the exception thrown on. Where fn ran and `complete` fails, its error is thrown: fn isn't run again here, the lease
-  /// ends by itself, and what the service makes of the key then is its affair.
+  /// The lease is extended while fn runs and not after this returns. Where fn throws, `fail(error_code)` is reported
+  /// and the exception thrown on. Where fn ran and `complete` fails, its error is thrown: fn isn't run again here, the
+  /// lease ends by itself, and what the service makes of the key then is its affair.
   template <class F>
   AiResult run_fn(const std::string& key, F&& fn, const RunFnOptions& options = {}) const {
     idem::detail::check_span(options.ttl, false, "RunFnOptions::ttl");
@@ -144,10 +144,8 @@ class AiCalls : public impl::Calls {
   }
   template <class F>
   std::future<AiResult> run_fn_async(std::string key, F fn, RunFnOptions options = {}) const {
-    return on_thread(*this, [key = std::move(key), fn = std::move(fn),
-                             options = std::move(options)](const AiCalls& self) mutable {
-      return self.run_fn(key, fn, options);
-    });
+    return on_thread(*this, [key = std::move(key), fn = std::move(fn), options = std::move(options)](
+                                const AiCalls& self) mutable { return self.run_fn(key, fn, options); });
   }
 
   /// Asks for a lease: `status` says whether it's `acquired`, and then `lease_id` which it is.
@@ -179,10 +177,8 @@ class AiCalls : public impl::Calls {
     return post("/ai/complete", std::move(body));
   }
   std::future<Json> complete_async(std::string key, std::string lease_id, CompleteOptions options = {}) const {
-    return on_thread(*this, [key = std::move(key), lease_id = std::move(lease_id),
-                             options = std::move(options)](const AiCalls& self) {
-      return self.complete(key, lease_id, options);
-    });
+    return on_thread(*this, [key = std::move(key), lease_id = std::move(lease_id), options = std::move(options)](
+                                const AiCalls& self) { return self.complete(key, lease_id, options); });
   }
 
   Json fail(const std::string& key, const std::string& lease_id, const std::string& error_code,
@@ -206,10 +202,8 @@ class AiCalls : public impl::Calls {
     return post("/ai/cancel", std::move(body));
   }
   std::future<Json> cancel_async(std::string key, std::string lease_id, CancelOptions options = {}) const {
-    return on_thread(*this, [key = std::move(key), lease_id = std::move(lease_id),
-                             options = std::move(options)](const AiCalls& self) {
-      return self.cancel(key, lease_id, options);
-    });
+    return on_thread(*this, [key = std::move(key), lease_id = std::move(lease_id), options = std::move(options)](
+                                const AiCalls& self) { return self.cancel(key, lease_id, options); });
   }
 
  private:
@@ -272,9 +266,8 @@ class AiCalls : public impl::Calls {
                       const RunFnOptions& options) const {
     std::optional<Json> outcome;
     {
-      impl::Heartbeat heartbeat(options.extend_every, &session().closed(), [&](const Cancellation& cancellation) {
-        extend(key, lease_id, ttl, &cancellation);
-      });
+      impl::Heartbeat heartbeat(options.extend_every, &session().closed(),
+                                [&](const Cancellation& cancellation) { extend(key, lease_id, ttl, &cancellation); });
       IDEM_TRY {
         outcome = called(fn);
       }

@@ -2,11 +2,10 @@
 #pragma once
 
 #include <idem/detail/config.hpp>
-#include <idem/duration.hpp>
 #include <idem/onceonly/check_lock_result.hpp>
+#include <idem/onceonly/impl/check_lock_api.hpp>
 #include <idem/onceonly/impl/session.hpp>
 #include <idem/onceonly/json.hpp>
-#include <idem/options.hpp>
 
 #include <cstdint>
 #include <future>
@@ -69,17 +68,13 @@ void add_member(Json& body, const char* name, const std::optional<T>& value) {
   if (value.has_value()) body[name] = *value;
 }
 
-/// The ttl as the wire has it. Throws std::invalid_argument for one that makes no sense.
-inline std::optional<std::int64_t> wire_ttl(const std::optional<Duration>& ttl, const char* what) {
-  if (!ttl.has_value() || ttl->is_forever()) return std::nullopt;
-  idem::detail::check_span(*ttl, false, what);
-  return seconds_of(*ttl);
-}
-
 /// What every group of calls is: a handle to the session.
 class Calls {
  public:
   explicit Calls(std::shared_ptr<Session> session) noexcept : session_(std::move(session)) {}
+
+  /// For stores and extras, which outlive the client that they were made with as closed ones.
+  friend const std::shared_ptr<Session>& session_of(const Calls& calls) noexcept { return calls.session_; }
 
  protected:
   Session& session() const noexcept { return *session_; }
@@ -99,34 +94,17 @@ class Calls {
 
 /// The part of `Client` that handles are made of: everything but `ai` and `gov`.
 /// Thread safety: every member from any thread. Errors: see error.hpp; what is refused before it's sent throws
-/// std::invalid_argument. An `_async` twin throws the same out of its future, and std::future_error (broken_promise) where
-/// the client was closed before the call began.
+/// std::invalid_argument. An `_async` twin throws the same out of its future, and std::future_error (broken_promise)
+/// where the client was closed before the call began.
 class ClientCalls : public impl::Calls {
  public:
   using Calls::Calls;
 
   /// First one wins: `locked`, or `duplicate` where somebody was before.
   CheckLockResult check_lock(const std::string& key, const CheckLockOptions& options = {}) const {
-    unsigned sent = 0;
-    return check_lock(key, options, sent);
-  }
-  std::future<CheckLockResult> check_lock_async(std::string key, CheckLockOptions options = {}) const {
-    return on_thread(*this, [key = std::move(key), options = std::move(options)](const ClientCalls& self) {
-      return self.check_lock(key, options);
-    });
-  }
-  /// Also says how often the request was sent: a duplicate after more than once may be the caller's own lock, whose
-  /// answer was lost.
-  CheckLockResult check_lock(const std::string& key, const CheckLockOptions& options, unsigned& sent) const {
-    impl::Call call;
-    call.method = "POST";
-    call.path = "/check-lock";
-    call.request_id = options.request_id.value_or("");
     const std::optional<std::int64_t> ttl = impl::wire_ttl(options.ttl, "CheckLockOptions::ttl");
-    call.body = Json{{"key", key}};
-    impl::add_member(*call.body, "ttl", ttl);
-    impl::add_member(*call.body, "metadata", options.metadata);
-    const Response response = session().exchange(call, &sent);
+    const impl::Call call = impl::check_lock_call(key, ttl, options);
+    const Response response = session().exchange(call);
     const bool open = session().options().fail_open;
     const std::int64_t seconds = ttl.value_or(0);
     if (response.failure != TransportFailure::none) {
@@ -138,6 +116,12 @@ class ClientCalls : public impl::Calls {
     if (response.status != 409 && (response.status < 200 || response.status >= 300))
       impl::raise_status(response, session().secrets_of(call), true);
     return impl::read_check_lock(response, key, seconds, options.metadata);
+  }
+
+  std::future<CheckLockResult> check_lock_async(std::string key, CheckLockOptions options = {}) const {
+    return on_thread(*this, [key = std::move(key), options = std::move(options)](const ClientCalls& self) {
+      return self.check_lock(key, options);
+    });
   }
 
   Json me() const { return get("/me"); }
@@ -215,8 +199,7 @@ class ClientCalls : public impl::Calls {
 
   Json run_timeline(const std::string& run_id, RunTimelineOptions options = {}) const {
     const std::string run = impl::path_segment(impl::required_text(run_id, "the run id"), "the run id");
-    return get("/runs/" + run,
-               {{"limit", std::to_string(options.limit)}, {"offset", std::to_string(options.offset)}});
+    return get("/runs/" + run, {{"limit", std::to_string(options.limit)}, {"offset", std::to_string(options.offset)}});
   }
   std::future<Json> run_timeline_async(std::string run_id, RunTimelineOptions options = {}) const {
     return on_thread(*this, [run_id = std::move(run_id), options](const ClientCalls& self) {

@@ -22,16 +22,15 @@ namespace onceonly {
 ///     onceonly::Client client{{.api_key = "once_live_…"}};
 ///     if (client.check_lock("order:123", {.ttl = 300s}).should_proceed()) charge();
 ///
-/// Closing it (`close()`, or its end) interrupts what it is doing, drops asynchronous calls that haven't begun, and waits
-/// for those that have; a function that run_fn_async is running is waited for. Calls on a closed client, also through
-/// guards and copies of `ai` and `gov`, throw TransportError.
+/// Closing it (`close()`, or its end) interrupts what it is doing, drops asynchronous calls that haven't begun, and
+/// waits for those that have; a function that run_fn_async is running is waited for. Calls on a closed client, also
+/// through guards and copies of `ai` and `gov`, throw TransportError.
 ///
 /// Thread safety: every member but the end from any thread. Movable; what was moved from can only be destroyed.
 class Client : public ClientCalls {
  public:
   /// Throws std::invalid_argument where there is no API key or an option makes no sense.
-  explicit Client(ClientOptions options = {})
-      : Client(std::make_shared<impl::Session>(std::move(options))) {}
+  explicit Client(ClientOptions options = {}) : Client(std::make_shared<impl::Session>(std::move(options))) {}
   Client(Client&&) noexcept = default;
   Client& operator=(Client&&) = delete;
   Client(const Client&) = delete;

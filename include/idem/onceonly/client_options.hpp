@@ -17,9 +17,9 @@
 IDEM_BEGIN_NAMESPACE
 namespace onceonly {
 
-/// A handle to what stands for sleeping, made from anything callable with an idem::Duration: for tests. Empty by default,
-/// which stands for sleeping until the time is over or the client is closed.
-/// Thread safety: a plain value; the callable is called from many threads at once and must not throw.
+/// A handle to what stands for sleeping, made from anything callable with an idem::Duration: for tests. Empty by
+/// default, which stands for sleeping until the time is over or the client is closed. Thread safety: a plain value; the
+/// callable is called from many threads at once and must not throw.
 class Pause {
  public:
   Pause() noexcept = default;
@@ -58,10 +58,10 @@ struct ClientOptions {
   Duration retry_max_backoff = std::chrono::seconds(5);
   AnyTransport transport = {};  ///< Empty: a CurlTransport of the client's own.
 
-  std::size_t max_async_calls = 16;            ///< Threads for `_async` calls; further ones wait for their turn.
-  std::size_t max_response_bytes = 8u << 20;   ///< Larger answers are refused.
-  Pause pause = {};                            ///< Instead of sleeping between retries and polls.
-  Clock clock = {};                            ///< By which `ai.wait` sees its timeout; by default the monotonic one.
+  std::size_t max_async_calls = 16;           ///< Threads for `_async` calls; further ones wait for their turn.
+  std::size_t max_response_bytes = 8u << 20;  ///< Larger answers are refused.
+  Pause pause = {};                           ///< Instead of sleeping between retries and polls.
+  Clock clock = {};                           ///< By which `ai.wait` sees its timeout; by default the monotonic one.
 };
 
 }  // namespace onceonly

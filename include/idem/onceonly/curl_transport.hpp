@@ -20,9 +20,9 @@ IDEM_BEGIN_NAMESPACE
 namespace onceonly {
 
 struct CurlTransportOptions {
-  bool verify_tls = true;             ///< Certificate and host name. Off is for tests against a certificate of one's own.
-  std::string ca_file = {};           ///< Certificates to trust (PEM); empty: those of the system.
-  std::string proxy = {};             ///< Empty: what the environment says (https_proxy, no_proxy).
+  bool verify_tls = true;    ///< Certificate and host name. Off is for tests against a certificate of one's own.
+  std::string ca_file = {};  ///< Certificates to trust (PEM); empty: those of the system.
+  std::string proxy = {};    ///< Empty: what the environment says (https_proxy, no_proxy).
   std::size_t idle_connections = 16;  ///< How many are kept for the next request.
 };
 

@@ -71,13 +71,12 @@ class GovernanceCalls : public impl::Calls {
     return impl::read_policy(send("GET", "/policies/" + segment(agent_id)), agent_id, nullptr);
   }
   std::future<Policy> get_policy_async(std::string agent_id) const {
-    return on_thread(*this, [agent_id = std::move(agent_id)](const GovernanceCalls& self) {
-      return self.get_policy(agent_id);
-    });
+    return on_thread(
+        *this, [agent_id = std::move(agent_id)](const GovernanceCalls& self) { return self.get_policy(agent_id); });
   }
 
-  /// `tool`: name, url, auth {type: "hmac_sha256", secret} and what else the service knows. The secret reaches no error's
-  /// text.
+  /// `tool`: name, url, auth {type: "hmac_sha256", secret} and what else the service knows. The secret reaches no
+  /// error's text.
   Json create_tool(const Json& tool) const { return send("POST", "/tools", {}, tool, secrets_in(tool)); }
   std::future<Json> create_tool_async(Json tool) const {
     return on_thread(*this, [tool = std::move(tool)](const GovernanceCalls& self) { return self.create_tool(tool); });
@@ -163,7 +162,9 @@ class GovernanceCalls : public impl::Calls {
  private:
   static std::string segment(const std::string& agent_id) { return impl::path_segment(agent_id, "an agent's id"); }
   static std::string agent_path(const std::string& agent_id) { return "/agents/" + segment(agent_id); }
-  static std::string tool_path(const std::string& name) { return "/tools/" + impl::path_segment(name, "a tool's name"); }
+  static std::string tool_path(const std::string& name) {
+    return "/tools/" + impl::path_segment(name, "a tool's name");
+  }
 
   /// Every text in `auth` but its type.
   static std::vector<std::string> secrets_in(const Json& tool) {

@@ -46,9 +46,9 @@ struct Request {
   std::string url = {};
   std::vector<Header> headers = {};  ///< Among them `Authorization`, which belongs in no log.
   std::string body = {};
-  Duration timeout = std::chrono::seconds(5);    ///< For all of it, from the name's resolution to the last byte.
-  std::size_t max_response_bytes = 8u << 20;     ///< Of headers and body together.
-  const Cancellation* cancellation = nullptr;    ///< Looked at every now and then.
+  Duration timeout = std::chrono::seconds(5);  ///< For all of it, from the name's resolution to the last byte.
+  std::size_t max_response_bytes = 8u << 20;   ///< Of headers and body together.
+  const Cancellation* cancellation = nullptr;  ///< Looked at every now and then.
 };
 
 /// Why there is no answer.
@@ -88,7 +88,8 @@ struct Response {
 ///     following it would hand the key to somebody else.
 ///  3. It gives up at the timeout, and soon after the cancellation is requested, where there is one.
 ///  4. It keeps no more than max_response_bytes of an answer.
-///  5. An answer that can't be had is told by `failure`, not by an exception; one that it throws all the same counts as a
+///  5. An answer that can't be had is told by `failure`, not by an exception; one that it throws all the same counts as
+///  a
 ///     network failure, and its text is dropped, since it may hold the key.
 template <class T>
 concept Transport = requires(T& transport, const Request& request) {
@@ -102,8 +103,8 @@ class AnyTransport {
   AnyTransport() noexcept = default;
 
   template <class T>
-  requires(!std::same_as<std::remove_cvref_t<T>, AnyTransport> &&
-           Transport<std::remove_cvref_t<T>>) AnyTransport(T&& transport)  // NOLINT: conversion is the point
+  requires(!std::same_as<std::remove_cvref_t<T>, AnyTransport> && Transport<std::remove_cvref_t<T>>)
+      AnyTransport(T&& transport)  // NOLINT: conversion is the point
       : AnyTransport(std::make_shared<std::remove_cvref_t<T>>(std::forward<T>(transport))) {}
   template <Transport T>
   AnyTransport(std::shared_ptr<T> transport)  // NOLINT: conversion is the point

@@ -16,15 +16,15 @@ IDEM_BEGIN_NAMESPACE
 namespace onceonly {
 namespace impl {
 
-/// Calls `beat(cancellation)` on a thread of its own every so often. What it throws is dropped. After `stop`, and the end,
-/// it isn't called any more, and a call that was going on has returned: its cancellation is requested, so that this
-/// doesn't wait for an answer.
+/// Calls `beat(cancellation)` on a thread of its own every so often. What it throws is dropped. After `stop`, and the
+/// end, it isn't called any more, and a call that was going on has returned: its cancellation is requested, so that
+/// this doesn't wait for an answer.
 class Heartbeat {
  public:
   template <class Beat>
   Heartbeat(Duration every, const Cancellation* outer, Beat beat) : cancellation_(outer) {
-    const auto pause = (std::min)(std::chrono::nanoseconds(every.nanoseconds()),
-                                  std::chrono::nanoseconds(std::chrono::hours(24)));
+    const auto pause =
+        (std::min)(std::chrono::nanoseconds(every.nanoseconds()), std::chrono::nanoseconds(std::chrono::hours(24)));
     thread_ = std::thread([this, pause, beat = std::move(beat)]() mutable {
       std::unique_lock lock(mutex_);
       for (;;) {

@@ -36,10 +36,10 @@ namespace impl {
 /// One call as its wire form, apart from what all requests have.
 struct Call {
   const char* method = "GET";
-  std::string path = {};                 ///< Begins with a slash; its segments are encoded already.
-  std::vector<Header> query = {};        ///< Names and values, not encoded yet.
+  std::string path = {};           ///< Begins with a slash; its segments are encoded already.
+  std::vector<Header> query = {};  ///< Names and values, not encoded yet.
   std::optional<Json> body = {};
-  std::string request_id = {};           ///< Sent as X-Request-Id where there is one.
+  std::string request_id = {};            ///< Sent as X-Request-Id where there is one.
   std::vector<std::string> secrets = {};  ///< Beside the API key, what must reach no error's text.
   const Cancellation* cancellation = nullptr;
 };
@@ -89,9 +89,7 @@ class Session {
   }
   /// Ends pauses whose cancellation was requested.
   void wake() noexcept {
-    {
-      const std::lock_guard lock(mutex_);
-    }
+    { const std::lock_guard lock(mutex_); }
     woken_.notify_all();
   }
 
