@@ -274,8 +274,8 @@ constexpr bool check_store() {
   return Store<S>;
 }
 
-/// A store whose `static constexpr bool detects_doubt` is false can't always tell a key in doubt from a free one; without
-/// that member a store can.
+/// A store whose `static constexpr bool detects_doubt` is false can't always tell a key in doubt from a free one;
+/// without that member a store can.
 template <class S>
 constexpr bool detects_doubt() noexcept {
   if constexpr (requires { S::detects_doubt; }) {

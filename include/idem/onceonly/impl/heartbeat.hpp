@@ -3,6 +3,7 @@
 
 #include <idem/detail/config.hpp>
 #include <idem/duration.hpp>
+#include <idem/onceonly/impl/quiet_thread.hpp>
 #include <idem/onceonly/transport.hpp>
 
 #include <algorithm>
@@ -25,7 +26,7 @@ class Heartbeat {
   Heartbeat(Duration every, const Cancellation* outer, Beat beat) : cancellation_(outer) {
     const auto pause =
         (std::min)(std::chrono::nanoseconds(every.nanoseconds()), std::chrono::nanoseconds(std::chrono::hours(24)));
-    thread_ = std::thread([this, pause, beat = std::move(beat)]() mutable {
+    thread_ = quiet_thread([this, pause, beat = std::move(beat)]() mutable {
       std::unique_lock lock(mutex_);
       for (;;) {
         if (wakes_.wait_for(lock, pause, [this] { return stopped_; })) return;

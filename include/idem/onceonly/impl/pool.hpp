@@ -2,6 +2,7 @@
 #pragma once
 
 #include <idem/detail/config.hpp>
+#include <idem/onceonly/impl/quiet_thread.hpp>
 
 #include <condition_variable>
 #include <cstddef>
@@ -40,7 +41,7 @@ class Pool {
       state.waiting.push_back(std::move(task));
       if (state.waiting.size() > state.idle && state.threads.size() < state.limit) {
         IDEM_TRY {
-          state.threads.emplace_back(&Pool::work, state_);
+          state.threads.push_back(quiet_thread([shared = state_] { work(shared); }));
         }
         IDEM_CATCH_ALL {
           // No further thread is to be had: those that are there do it, and without any nobody would.

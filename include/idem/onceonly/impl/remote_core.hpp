@@ -12,6 +12,7 @@
 #include <idem/onceonly/impl/base64.hpp>
 #include <idem/onceonly/impl/lease_api.hpp>
 #include <idem/onceonly/impl/lease_table.hpp>
+#include <idem/onceonly/impl/quiet_thread.hpp>
 #include <idem/onceonly/remote_options.hpp>
 #include <idem/payload.hpp>
 #include <idem/protocol.hpp>
@@ -209,7 +210,7 @@ class RemoteCore {
   bool keep() {
     IDEM_TRY {
       const std::lock_guard lock(mutex_);
-      if (!keeper_.joinable()) keeper_ = std::thread([this] { work(); });
+      if (!keeper_.joinable()) keeper_ = quiet_thread([this] { work(); });
       news_ = true;
     }
     IDEM_CATCH_UNWIND

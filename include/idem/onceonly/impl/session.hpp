@@ -2,6 +2,7 @@
 #pragma once
 
 #include <idem/detail/config.hpp>
+#include <idem/detail/process.hpp>
 #include <idem/detail/store_clock.hpp>
 #include <idem/duration.hpp>
 #include <idem/onceonly/client_options.hpp>
@@ -102,6 +103,12 @@ class Session {
       if (request.cancellation->requested()) {
         response.failure = TransportFailure::cancelled;
         response.message = "the client was closed";
+        return response;
+      }
+      // Its connections are shared with the parent, whose answers would be read here.
+      if (idem::detail::process_generation() != generation_) {
+        response.failure = TransportFailure::cancelled;
+        response.message = "the client belongs to the parent of this process; make one in the child";
         return response;
       }
       response = options_.transport.send(request);
@@ -228,6 +235,7 @@ class Session {
   }
 
   ClientOptions options_;
+  std::uint64_t generation_ = idem::detail::process_generation();  // of the process that made it
   idem::detail::StoreClock clock_;
   Cancellation closed_;
   std::mutex mutex_;
