@@ -166,6 +166,33 @@ TEST_CASE("where complete fails its error is thrown, and the function hasn't fai
   CHECK(own.result == Json{{"a", 1}});
 }
 
+TEST_CASE("a result that isn't UTF-8 is completed all the same, so that the function isn't run again") {
+  Server server;
+  const Client client(options(server));
+  int runs = 0;
+  const auto fn = [&] {
+    ++runs;
+    return Json{{"text", "a\xff"}};
+  };
+  CHECK(client.ai.run_fn("k", fn).result == Json{{"text", "a\xef\xbf\xbd"}});
+  CHECK(client.ai.run_fn("k", fn).ok);
+  CHECK(runs == 1);
+}
+
+TEST_CASE("a heartbeat that pauses before a retry doesn't keep run_fn from returning") {
+  std::atomic<int> extends{0};
+  const auto respond = [&](const Request& request) {
+    if (request.url.find("/ai/extend") == std::string::npos)
+      return answer(200, Json{{"ok", true}, {"status", "acquired"}, {"lease_id", "l"}});
+    ++extends;
+    return answer(429, Json::object(), {{"Retry-After", "59"}});
+  };
+  const Client client(
+      {.api_key = key, .max_retries_429 = 5, .transport = std::make_shared<Respond>(Respond{respond})});
+  client.ai.run_fn("k", [&] { while (extends == 0) std::this_thread::yield(); }, {.extend_every = 1ms});
+  CHECK(extends == 1);
+}
+
 TEST_CASE("a lost answer to lease, retried, runs nothing twice") {
   Server server;
   ClientOptions retrying = options(server);

@@ -115,8 +115,8 @@ class AiCalls : public impl::Calls {
   }
 
   /// Runs `fn()` here, at most once for this key while the service remembers it, and gives the service's result. What
-  /// it gives is made JSON; what isn't an object becomes `{"value": …}`, void and null no result. Who doesn't get the
-  /// lease waits for who has it.
+  /// it gives is made JSON (UTF-8, put right where it isn't); what isn't an object becomes `{"value": …}`, void and
+  /// null no result. Who doesn't get the lease waits for who has it.
   ///
   /// The lease is extended while fn runs and not after this returns. Where fn throws, `fail(error_code)` is reported
   /// and the exception thrown on. Where fn ran and `complete` fails, its error is thrown: fn isn't run again here, the
@@ -298,13 +298,24 @@ class AiCalls : public impl::Calls {
       fn();
       return std::nullopt;
     } else {
-      Json value = fn();
+      Json value = encodable(fn());
       if (value.is_null()) return std::nullopt;
       if (value.is_object()) return value;
       Json wrapped = Json::object();
       wrapped["value"] = std::move(value);
       return wrapped;
     }
+  }
+
+  /// A text that isn't UTF-8 would keep what has happened from being reported.
+  static Json encodable(Json value) {
+    IDEM_TRY {
+      static_cast<void>(value.dump());
+      return value;
+    }
+    IDEM_CATCH_UNWIND
+    IDEM_CATCH_ALL {}
+    return Json::parse(value.dump(-1, ' ', false, Json::error_handler_t::replace), nullptr, false);
   }
 
   /// What the service has of it; its own copy where that can't be fetched, since it is complete in any case.

@@ -238,7 +238,7 @@ class BasicRemoteStore {
     }
     IDEM_CATCH_UNWIND
     IDEM_CATCH_ALL {
-      return impl::remote_reply(Answer::unavailable, "out of memory");
+      return impl::remote_reply(Answer::unavailable, "out of memory, or a name that isn't UTF-8");
     }
   }
 

@@ -38,6 +38,8 @@ class RemoteClaims {
     const std::int64_t seconds = lease_seconds(request.lease);
     const std::int64_t asked = idem::detail::boot_micros();
     Told told = core_.api.lease(entry.text, seconds, metadata(key));
+    if (told.meaning == Meaning::absent)
+      return remote_reply(Answer::refused, "the OnceOnly service neither leases the key nor knows it");
     if (told.meaning != Meaning::acquired) return judged(core_.seen(entry, std::move(told)), request);
     return granted(entry, std::move(told), request, seconds, asked);
   }

@@ -115,7 +115,7 @@ class RemoteCore {
 
   std::int64_t version_in(const Json& body) const {
     const std::int64_t version = integer_of(body, "version").value_or(0);
-    return version > 0 ? version : 0;
+    return (std::max)(std::int64_t{0}, (std::min)(version, std::int64_t{1} << 40));
   }
   std::optional<TimePoint> first_seen_in(const Json& body) const {
     const std::optional<std::string> text = text_of(body, "first_seen_at");

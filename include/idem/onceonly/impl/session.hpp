@@ -81,17 +81,9 @@ class Session {
     if (options_.pause) {
       options_.pause(span);
     } else {
-      std::unique_lock lock(mutex_);
-      const auto longest = std::chrono::hours(24);
-      const auto time = (std::min)(std::chrono::nanoseconds(span.nanoseconds()), std::chrono::nanoseconds(longest));
-      woken_.wait_for(lock, time, [&] { return cancellation->requested(); });
+      sleep(std::chrono::nanoseconds(span.nanoseconds()), *cancellation);
     }
     return !cancellation->requested();
-  }
-  /// Ends pauses whose cancellation was requested.
-  void wake() noexcept {
-    { const std::lock_guard lock(mutex_); }
-    woken_.notify_all();
   }
 
   /// Sends the request, and again as the options say. An answer of any kind, or why there is none.
@@ -127,14 +119,32 @@ class Session {
     return object_in(response);
   }
 
-  /// What must reach no error's text.
+  /// What must reach no error's text: also as it stands in a JSON text, should the service quote the request.
   std::vector<std::string> secrets_of(const Call& call) const {
     std::vector<std::string> all = call.secrets;
     all.push_back(options_.api_key);
+    for (std::size_t i = 0, plain = all.size(); i < plain; ++i) {
+      const std::string quoted = Json(all[i]).dump(-1, ' ', false, Json::error_handler_t::replace);
+      all.push_back(quoted.substr(1, quoted.size() - 2));
+      if (all.back() == all[i]) all.pop_back();
+    }
     return all;
   }
 
  private:
+  /// `close` wakes; of any other cancellation nobody hears but by looking.
+  void sleep(std::chrono::nanoseconds span, const Cancellation& cancellation) {
+    constexpr std::chrono::nanoseconds day = std::chrono::hours(24);
+    constexpr std::chrono::nanoseconds look = std::chrono::milliseconds(20);
+    const auto end = std::chrono::steady_clock::now() + (std::min)(span, day);
+    std::unique_lock lock(mutex_);
+    while (!cancellation.requested()) {
+      const std::chrono::nanoseconds left = end - std::chrono::steady_clock::now();
+      if (left.count() <= 0) return;
+      woken_.wait_for(lock, (std::min)(left, &cancellation == &closed_ ? day : look));
+    }
+  }
+
   static constexpr std::chrono::milliseconds longest_retry_after = std::chrono::minutes(1);
 
   static std::string environment(const char* name) {
