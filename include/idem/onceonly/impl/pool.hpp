@@ -53,18 +53,24 @@ class Pool {
     return future;
   }
 
-  /// Drops what hasn't begun and waits for what has; not for its own thread, where it's called on one of the pool's.
-  void close() noexcept {
+  /// Drops what hasn't begun.
+  void stop() noexcept {
     std::deque<std::unique_ptr<Task>> dropped;
-    std::vector<std::thread> threads;
     {
       const std::lock_guard lock(state_->mutex);
       state_->closed = true;
       dropped.swap(state_->waiting);
-      threads.swap(state_->threads);
     }
     state_->changed.notify_all();
-    dropped.clear();
+  }
+  /// The same, and waits for what has begun; not for its own thread, where it's called on one of the pool's.
+  void close() noexcept {
+    stop();
+    std::vector<std::thread> threads;
+    {
+      const std::lock_guard lock(state_->mutex);
+      threads.swap(state_->threads);
+    }
     for (std::thread& thread : threads) {
       if (thread.get_id() == std::this_thread::get_id()) {
         thread.detach();

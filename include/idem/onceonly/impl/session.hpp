@@ -62,8 +62,9 @@ class Session {
     return pool_.run(std::move(call));
   }
 
-  /// Interrupts pauses and transfers, then waits for calls that have begun.
+  /// Drops calls that haven't begun, interrupts pauses and transfers, then waits for calls that have.
   void close() noexcept {
+    pool_.stop();
     closed_.request();
     {
       // So that nobody is between looking and falling asleep.
