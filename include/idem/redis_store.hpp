@@ -100,7 +100,7 @@ class RedisStore {
       detail::store_le64(above, request.epoch_above);
       detail::redis::Call call{&Scripts::claim, digest};
       call.with(bytes(head)).with(detail::redis::view(tail)).with(lease.view()).with(request.take_over ? "1" : "");
-      call.with(request.epoch_above != 0 ? bytes(above) : std::string_view{}).with(ttl.view());
+      call.with(request.epoch_above != 0 ? bytes(above) : std::string_view{}).with(ttl.view()).with(ttl.millis());
       // By a clock of the user's, too, a claim counts from before it was sent.
       const TimePoint before = now();
       Answered answered = session.runner.run(call, deadline());
@@ -152,6 +152,7 @@ class RedisStore {
     detail::redis::Call call{&Scripts::resolve};
     call.with(found.expected_epoch != 0 ? bytes(expected) : std::string_view{}).with(bytes_of.token());
     call.with(outcome.state()).with(outcome.kind()).with(ttl.view()).with(outcome.sizes()).with(outcome.payload());
+    call.with(ttl.millis());
     Reply reply = run(key, call);
     // Told twice, since the first answer was lost, it finds itself.
     if (reply.answer == Answer::stale && reply.record.owner.token == resolver) reply.answer = Answer::ok;
@@ -320,11 +321,13 @@ class RedisStore {
       return;
     }
     if (lease.is_forever() || request.complete_at_once) return;
-    const std::int64_t span = lease.micros();
-    const std::int64_t sure = answered.sent_at + span - detail::redis::lease_margin(span);
-    reply.valid_until = sessions_->settings.clock ? later(before, std::chrono::microseconds(span)) : at(sure);
+    // Counted from before the request was sent, by whichever clock judges.
+    const bool injected = static_cast<bool>(sessions_->settings.clock);
+    const std::int64_t sent_at = injected ? std::int64_t{before.time_since_epoch().count()} : answered.sent_at;
+    const std::int64_t sure = sent_at + lease.micros() - detail::redis::lease_margin(lease.micros());
+    reply.valid_until = injected ? TimePoint{std::chrono::microseconds{sure}} : at(sure);
     if (watch == nullptr) return;
-    if (!session.keeper.add(digest, owner, span, watch, sure)) {
+    if (!session.keeper.add(digest, owner, lease.micros(), sure, watch)) {
       session.keeper.owe(owed(digest, owner, Owed::Kind::release));
       reply = unavailable("the lease can't be kept: there is no memory or no thread for that");
     }
@@ -351,9 +354,10 @@ class RedisStore {
     const detail::redis::OwnerBytes owner(request.owner);
     const detail::redis::Span ttl(request.ttl);
     const detail::redis::Outcome outcome(key.digest(), request.owner.token, state, request.source, most_payload(key));
+    sessions_->current().keeper.settle(request.owner);
     detail::redis::Call call{&Scripts::finish};
     call.with(owner.all()).with(outcome.state()).with(outcome.kind()).with(ttl.view());
-    Reply reply = run(key, call.with(outcome.sizes()).with(outcome.payload()));
+    Reply reply = run(key, call.with(outcome.sizes()).with(outcome.payload()).with(ttl.millis()));
     if (reply.answer == Answer::ok) reply.payload = outcome.lost();
     sessions_->current().keeper.end(request.owner);
     return reply;
@@ -362,6 +366,7 @@ class RedisStore {
   Reply give_up(const Key& key, const Ownership& owner, Owed::Kind kind) {
     if (Reply refused; refuses(key, refused)) return refused;
     Session& session = sessions_->current();
+    session.keeper.settle(owner);
     const detail::redis::OwnerBytes bytes_of(owner);
     detail::redis::Call call{&Scripts::give_up};
     Reply reply = run(key, call.with(bytes_of.all()).with(kind == Owed::Kind::release ? "1" : std::string_view{}));
@@ -396,7 +401,7 @@ class RedisStore {
   }
 
   /// Tells what the last connect has found out about the server.
-  void report(Session& session) const noexcept {
+  void report(Session& session) const {
     if (!session.runner.admission().has_news()) return;
     session.runner.admission().take_news([this](std::string_view text) {
       const Key none;

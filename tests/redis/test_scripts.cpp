@@ -182,6 +182,17 @@ class History {
     }
   }
 
+  static std::uint64_t wall() {
+    const auto now = std::chrono::system_clock::now().time_since_epoch();
+    return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(now).count());
+  }
+  /// The floor of epochs is the server's clock, which is this machine's: what the answer shows of it, where that is a
+  /// time of the operation.
+  static std::uint64_t floor_of(const idem::Reply& reply, std::uint64_t before) {
+    const std::uint64_t epoch = reply.record.owner.epoch;
+    return before <= epoch && epoch <= wall() ? epoch : before;
+  }
+
   void claim(TimePoint now, bool gone) {
     idem::ClaimRequest request;
     request.owner = !owners_.empty() && chance(random_, 4) ? owners_[below(random_, owners_.size())].token
@@ -203,9 +214,10 @@ class History {
       request.complete_at_once = true;
       request.ttl = span();
     }
-    const auto floor = static_cast<std::uint64_t>(now.time_since_epoch().count());
-    const Transition expected = idem::protocol::claim(model_.get(), request, now, gone, floor);
+    const std::uint64_t before = wall();
     const idem::Reply reply = store_.claim(key_, request, nullptr);
+    const std::uint64_t floor = floor_of(reply, before);
+    const Transition expected = idem::protocol::claim(model_.get(), request, now, gone, floor);
     if (expected.change == Change::write) {
       model_.kind = PayloadKind::nothing;
       model_.payload.clear();
@@ -240,12 +252,13 @@ class History {
     found.ttl = span();
     const std::string payload = some_payload(found.source);
     if (chance(random_, 2) && model_.record) found.expected_epoch = model_.record->owner.epoch + below(random_, 2);
+    const std::uint64_t before = wall();
     const idem::Reply reply = store_.resolve(key_, found, "note");
+    const std::uint64_t floor = floor_of(reply, before);
     // The resolver's token is the store's own choice.
     const OwnerToken resolver = reply.answer == Answer::ok ? reply.record.owner.token : OwnerToken{7, 8};
     const Transition expected =
-        idem::protocol::resolve(model_.get(), found.expected_epoch, resolver, found.state, now, found.ttl, gone,
-                                static_cast<std::uint64_t>(now.time_since_epoch().count()));
+        idem::protocol::resolve(model_.get(), found.expected_epoch, resolver, found.state, now, found.ttl, gone, floor);
     if (expected.change == Change::write) {
       model_.kind = found.source.kind;
       model_.payload = payload;

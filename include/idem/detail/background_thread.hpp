@@ -3,6 +3,8 @@
 
 #include <idem/detail/config.hpp>
 
+#include <initializer_list>
+
 #include <pthread.h>  // the thread; <thread> costs as much to include as <mutex> and <condition_variable> together
 #include <signal.h>   // pthread_sigmask
 

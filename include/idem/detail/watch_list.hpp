@@ -1,6 +1,7 @@
 // Who wants to be told when a lease is lost, for stores that go by leases.
 #pragma once
 
+#include <idem/detail/cancellation.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/detail/sha256.hpp>
 #include <idem/protocol.hpp>
@@ -22,7 +23,7 @@ namespace detail {
 struct OwnershipHash {
   std::size_t operator()(const Ownership& owner) const noexcept {
     std::size_t hash = 0;
-    const std::uint64_t mixed = owner.token.hi ^ owner.token.lo ^ owner.epoch;
+    const std::uint64_t mixed = owner.token.hi ^ owner.token.lo;
     std::memcpy(&hash, &mixed, sizeof hash);
     return hash;
   }
@@ -90,6 +91,7 @@ class WatchList {
       if (at == list_.end()) return at;
       const std::thread::id teller = at->second.teller;
       if (teller == std::thread::id{} || teller == std::this_thread::get_id()) return at;
+      const NoCancellation shield;  // whoever ends a run can't be unwound
       idle_.wait(lock);
     }
   }

@@ -87,7 +87,6 @@ class Admission {
     if (facts.role == Role::replica) return refuse(why, "the server is a replica; name its primary");
     if (facts.role == Role::sentinel) return refuse(why, "the server is a sentinel; name the Redis server itself");
     if (facts.version && facts.version->major < 5) return refuse(why, "the server is older than Redis 5");
-    if (facts.loading && *facts.loading) return refuse(why, "the server is still loading its records");
     if (facts.server_minus_boot && terms_.clock != nullptr) terms_.clock->learn(*facts.server_minus_boot);
     has_flags_.store(!facts.version || facts.version->major >= 7, std::memory_order_relaxed);
 

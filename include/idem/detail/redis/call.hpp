@@ -67,9 +67,13 @@ class Decimal {
 class Span {
  public:
   explicit Span(Duration span) noexcept : micros_(micros(span)) {
-    if (micros_ != never) number_.set(micros_);
+    if (micros_ == never) return;
+    number_.set(micros_);
+    millis_.set(micros_ / 1000 + (micros_ % 1000 > 0 ? 1 : 0) + 1);
   }
   std::string_view view() const noexcept { return micros_ == never ? std::string_view{} : number_.view(); }
+  /// Milliseconds, a little more: for a server that is to forget by itself, and not too early.
+  std::string_view millis() const noexcept { return micros_ == never ? std::string_view{} : millis_.view(); }
   bool is_forever() const noexcept { return micros_ == never; }
   /// REQUIRES: not for ever.
   std::int64_t micros() const noexcept { return micros_; }
@@ -87,11 +91,12 @@ class Span {
 
   std::int64_t micros_;
   Decimal number_;
+  Decimal millis_;
 };
 
 /// A script, its key, and its arguments after the time. Refers to what its maker owns.
 struct Call {
-  static constexpr std::size_t most_arguments = 7;
+  static constexpr std::size_t most_arguments = 8;
 
   Script Scripts::*script = nullptr;
   Digest key = {};

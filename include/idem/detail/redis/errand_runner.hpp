@@ -1,6 +1,8 @@
 // The errands of the threads behind a store, run as scripts.
 #pragma once
 
+#include <idem/clock.hpp>
+#include <idem/detail/boot_clock.hpp>
 #include <idem/detail/cancellation.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/detail/endian.hpp>
@@ -23,10 +25,28 @@ namespace detail::redis {
 /// a good deal less than a hundredth.
 constexpr std::int64_t lease_margin(std::int64_t lease) noexcept { return lease / 100 + 1'000; }
 
-/// Thread safety: every member from any thread.
+/// By which the keeper judges: boot_micros(), or a clock of the user's, which wakes nobody, so that it's asked again and
+/// again.
+class LeaseClock {
+ public:
+  explicit LeaseClock(const Clock& injected) noexcept : injected_(injected) {}
+
+  bool is_boot() const noexcept { return !injected_; }
+  std::int64_t now() const noexcept {
+    return injected_ ? std::int64_t{injected_.now().time_since_epoch().count()} : boot_micros();
+  }
+  std::int64_t longest_nap() const noexcept { return injected_ ? 1'000 : 1'000'000; }
+
+ private:
+  Clock injected_;
+};
+
+/// Times that it's given and gives are those of a LeaseClock. Thread safety: every member from any thread.
 class ErrandRunner {
  public:
-  explicit ErrandRunner(Runner& runner) noexcept : runner_(runner) {}
+  explicit ErrandRunner(Runner& runner) noexcept : runner_(runner), clock_(runner.clock()) {}
+
+  const LeaseClock& clock() const noexcept { return clock_; }
 
   void renew(Renewal* batch, std::size_t count, std::int64_t until) noexcept {
     const NoCancellation shield;
@@ -44,7 +64,7 @@ class ErrandRunner {
     Call call{&Scripts::give_up, owed.key};
     call.with(owed.owner.epoch == 0 ? owner.token() : owner.all())
         .with(owed.kind == Owed::Kind::release ? "1" : std::string_view{});
-    const Answered answer = runner_.run(call, until);
+    const Answered answer = runner_.run(call, deadline(until));
     return answer.answered || answer.foreign;
   }
 
@@ -82,7 +102,8 @@ class ErrandRunner {
       work.calls[i] = Call{&Scripts::renew, batch[i].key};
       work.calls[i].with({reinterpret_cast<const char*>(work.owners[i]), sizeof work.owners[i]}).with(work.leases[i].view());
     }
-    runner_.run_all(work.calls, work.answers, count, until);
+    const std::int64_t begun = clock_.now();
+    runner_.run_all(work.calls, work.answers, count, deadline(until));
     for (std::size_t i = 0; i < count; ++i) {
       const Answered& answer = work.answers[i];
       Renewal& renewal = batch[i];
@@ -97,12 +118,18 @@ class ErrandRunner {
       const std::string_view head = answer.value();
       if (!decode_head(reinterpret_cast<const std::uint8_t*>(head.data()), head.size(), stored, why)) continue;
       renewal.result = Renewal::Result::renewed;
-      renewal.valid_until = answer.sent_at + renewal.lease - lease_margin(renewal.lease);
+      renewal.valid_until = (clock_.is_boot() ? answer.sent_at : begun) + renewal.lease - lease_margin(renewal.lease);
       renewal.lease_until = stored.record.lease_until;
     }
   }
 
+  /// By boot_micros().
+  std::int64_t deadline(std::int64_t until) const noexcept {
+    return clock_.is_boot() ? until : boot_micros() + (until - clock_.now());
+  }
+
   Runner& runner_;
+  const LeaseClock clock_;
 };
 
 }  // namespace detail::redis

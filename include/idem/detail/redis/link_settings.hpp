@@ -2,6 +2,8 @@
 #pragma once
 
 #include <idem/detail/config.hpp>
+#include <idem/detail/redis/reason.hpp>
+#include <idem/detail/redis/server_facts.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -21,6 +23,13 @@ struct Endpoint {
   }
 };
 
+/// What came of an attempt to connect.
+enum class Shaken : std::uint8_t {
+  good = 1,
+  lost = 2,    // the connection broke, took too long, or the server isn't ready: to be tried again
+  refused = 3  // by the server or by this side, and trying again won't help
+};
+
 /// Times are microseconds.
 struct LinkSettings {
   Endpoint endpoint;
@@ -38,6 +47,16 @@ struct LinkSettings {
   /// How many replicas WAIT asks for after each batch that writes; 0: it isn't sent.
   std::uint32_t min_replicas = 0;
   std::int64_t replica_timeout = 1'000'000;
+
+  /// Asked after each greeting, before any command is sent. False, with the reason, ends the connection; what is queued is
+  /// answered `not_sent`.
+  bool (*gate)(void* context, const ServerFacts& facts, Reason& why) noexcept = nullptr;
+  void* gate_context = nullptr;
+
+  bool tls = false;
+  std::string tls_ca_file;    // PEM; empty: what the system trusts
+  std::string tls_cert_file;  // PEM, of this client; empty: none
+  std::string tls_key_file;   // PEM; empty: it stands in tls_cert_file
 
   /// A longer reply, or one of more values, costs the connection.
   std::size_t max_reply_bytes = std::size_t{64} << 20;

@@ -16,8 +16,8 @@ struct Slot {
   bool is_wait = false;
 };
 
-/// A ring of slots, each with a number that it keeps; numbers may wrap around. Between `first` and `next` are those whose
-/// replies have come but that still wait for a WAIT; between `next` and `end` those that owe one. Not safe for
+/// A ring of slots, each with a number that it keeps; numbers may wrap around. Between `first` and `next` are those
+/// whose replies have come but that still wait for a WAIT; between `next` and `end` those that owe one. Not safe for
 /// use by several threads at once.
 class Outstanding {
  public:

@@ -65,7 +65,9 @@ class ReplyBuilder {
     return all;
   }
 
-  static ReplyBuilder& of(const redisReadTask* task) noexcept { return *static_cast<ReplyBuilder*>(task->privdata); }
+  static ReplyBuilder& of(const redisReadTask* task) noexcept {
+    return *static_cast<ReplyBuilder*>(task->privdata);
+  }
 
   void* refuse(const char* why) noexcept {
     refusal_ = why;
@@ -79,7 +81,9 @@ class ReplyBuilder {
       adding();
       return this;
     }
-    IDEM_CATCH_ALL { return refuse("no memory for a reply"); }
+    IDEM_CATCH_ALL {
+      return refuse("no memory for a reply");
+    }
   }
 
   static void* wrong_type(const redisReadTask* task) noexcept {
@@ -188,9 +192,7 @@ class ReplyReader {
   }
 
   /// Whether the beginning of a reply has come.
-  bool has_begun() const noexcept {
-    return reader_ != nullptr && (reader_->pos < reader_->len || reader_->ridx >= 0);
-  }
+  bool has_begun() const noexcept { return reader_ != nullptr && (reader_->pos < reader_->len || reader_->ridx >= 0); }
 
   /// A literal, after `broken`.
   const char* why() const noexcept { return why_; }

@@ -23,8 +23,8 @@ struct ReplyNode {
 };
 
 /// A reply with everything in it, flattened: each array stands before its children, these in their order with what is
-/// in them. Up to six values and 96 bytes of text are kept without an allocation. Not safe for use by several threads at
-/// once. Only an allocation can throw.
+/// in them. Up to six values and 96 bytes of text are kept without an allocation. Not safe for use by several threads
+/// at once. Only an allocation can throw.
 class ReplyTree {
  public:
   /// How many values it has, at every depth together; none before there is a reply.

@@ -38,10 +38,12 @@ class Request {
 
   ReplyTree reply;             // once answered; an error of the server is a reply, too
   std::uint32_t replicas = 0;  // how many have acknowledged it, where that was asked for; zero where WAIT failed
+  bool refused = false;        // of not_sent: by the server or by this side, and trying again soon won't help
   Reason why;                  // of not_sent and unknown, or of a WAIT that failed; no secret in it
 
  private:
   friend class Channel;
+  friend class Traffic;
 
   // What its thread sleeps on. `asleep` is set by that thread, all else under the channel's lock.
   static constexpr std::uint32_t running = 0;
@@ -57,7 +59,7 @@ class Request {
   };
 
   // A list of requests by one of their links.
-  template <Link Request::* link>
+  template <Link Request::*link>
   class Chain {
    public:
     bool empty() const noexcept { return first_ == nullptr; }
@@ -84,8 +86,8 @@ class Request {
   std::atomic<std::uint32_t> word_{running};
   Sent result_ = Sent::pending;
   Place place_ = Place::nowhere;
-  bool waiting_ = false;        // its thread is in the list of those who wait
-  std::size_t sequence_ = 0;    // its place among the outstanding ones
+  bool waiting_ = false;      // its thread is in the list of those who wait
+  std::size_t sequence_ = 0;  // its place among the outstanding ones
   Link queue_link_;
   Link waiting_link_;
 };

@@ -38,6 +38,7 @@ struct Answered {
 
   /// The record behind the number, or as much of it as the script gave.
   std::string_view value() const noexcept {
+    if (reply.root().type == ReplyType::string) return reply.root().text.substr(1);
     if (reply.size() < 3) return {};
     const ReplyNode node = reply[2];
     return node.type == ReplyType::string ? node.text : std::string_view{};
@@ -164,11 +165,13 @@ class Runner {
     if (sent != Sent::answered) {
       result.maybe = result.maybe || sent == Sent::unknown;
       result.why = request.why;
-      return Trouble::passing;
+      return request.refused ? Trouble::final : Trouble::passing;
     }
     const ReplyNode root = request.reply.root();
-    if (root.type == ReplyType::array && root.children >= 1 && request.reply[1].type == ReplyType::integer) {
-      result.number = request.reply[1].integer;
+    const bool is_array = root.type == ReplyType::array && root.children >= 1 &&
+                          request.reply[1].type == ReplyType::integer;
+    if (is_array || (root.type == ReplyType::string && !root.text.empty())) {
+      result.number = is_array ? request.reply[1].integer : std::int64_t{static_cast<std::uint8_t>(root.text[0])};
       result.replicas = request.replicas;
       result.reply = std::move(request.reply);
       result.answered = true;

@@ -37,8 +37,9 @@ local v=redis.call('GET',KEYS[1])
 )";
 
 inline constexpr std::string_view clock = R"(
-local now=tonumber(ARGV[1])
-if not now then local t=redis.call('TIME') now=t[1]*1000000+t[2] end
+local time=redis.call('TIME')
+local floor=time[1]*1000000+time[2]
+local now=tonumber(ARGV[1]) or floor
 )";
 
 inline constexpr std::string_view constants = R"(
@@ -47,9 +48,11 @@ local NEVER='\255\255\255\255\255\255\255\127'
 
 // Says corrupt (12), and why, of what isn't a record of this format. Nothing is written over it.
 inline constexpr std::string_view check = R"(
+local format,state,flags=string.byte(v,4,6)
 if string.sub(v,1,3)~='IDR' then return {12,2} end
-if string.byte(v,4)~=1 then return {12,1} end
+if format~=1 then return {12,1} end
 if #v<116 then return {12,3} end
+if state<1 or state>3 or flags>3 then return {12,4} end
 )";
 
 // Whoever waits on this record has said so in it.
@@ -60,17 +63,18 @@ end
 )";
 
 // protocol::next_epoch, exact in two halves: from the previous one in lo and hi to its bytes in `epoch`. The floor is
-// the clock.
+// the server's clock, whoever judges.
 inline constexpr std::string_view next_epoch = R"(
 if lo==4294967295 and hi==4294967295 then return {11} end
 lo=lo+1
 if lo==4294967296 then lo,hi=0,hi+1 end
-local top=math.floor(now/4294967296)
-if hi>top or hi==top and lo>now-top*4294967296 then epoch=struct.pack('<I4I4',lo,hi) end
+local top=math.floor(floor/4294967296)
+if hi>top or hi==top and lo>floor-top*4294967296 then epoch=struct.pack('<I4I4',lo,hi) end
 )";
 
 // 2: the first 28 bytes of a new record; 3: its bytes from the fingerprint on; 4: the lease; 5: "1" takes over; 6: the
-// epoch has to be above; 7: ttl of what is completed at once.
+// epoch has to be above; 7, 8: ttl of what is completed at once, and what
+// Redis is told of it, in milliseconds.
 inline constexpr std::string_view claim = R"(
 local head,tail=ARGV[2],ARGV[3]
 local lo,hi=0,0
@@ -83,13 +87,16 @@ inline constexpr std::string_view claim_known = R"(
  lo,hi=l,h
  if state==1 or expires>now then
   if token==string.sub(head,13,28) and (state==1 and flags%2==0 or state==2 and string.byte(head,5)==2) then
-   return {1,v}
+   return '\1'..v
   end
   local other=flags>=2 and string.byte(head,6)>=2 and print~=string.sub(tail,1,32)
-  if other then return {6,string.sub(v,1,116)} end
-  if state~=1 then return {state+2,v} end
-  if flags%2==0 and lease>now then return {2,v} end
-  if ARGV[5]=='' then return {3,v} end
+  if other then return '\6'..string.sub(v,1,116) end
+  if state~=1 then
+   if #v>4096 then return {state+2,v} end
+   return (state==2 and '\4' or '\5')..v
+  end
+  if flags%2==0 and lease>now then return '\2'..v end
+  if ARGV[5]=='' then return '\3'..v end
   started=string.sub(v,37,44)
   if attempt<4294967295 then attempt=attempt+1 end
   if flags>=2 then
@@ -102,7 +109,7 @@ inline constexpr std::string_view claim_known = R"(
 inline constexpr std::string_view claim_write = R"(
  end
 end
-local epoch=stamp
+local epoch=floor==now and stamp or struct.pack('<i8',floor)
 if v or ARGV[6]~='' then
  if ARGV[6]~='' then
   local a,b=struct.unpack('<I4I4',ARGV[6])
@@ -114,7 +121,7 @@ end
 if string.byte(head,5)==2 then
  if ARGV[7]~='' then
   v=head..epoch..started..stamp..NEVER..struct.pack('<i8',now+ARGV[7])..tail
-  redis.call('SET',KEYS[1],v,'PX',math.ceil(ARGV[7]/1000)+1)
+  redis.call('SET',KEYS[1],v,'PX',ARGV[8])
  else
   v=head..epoch..started..stamp..NEVER..NEVER..tail
   redis.call('SET',KEYS[1],v)
@@ -125,7 +132,7 @@ else
  v=head..epoch..started..'\0\0\0\0\0\0\0\0'..lease..NEVER..tail
  redis.call('SET',KEYS[1],v)
 end
-return {1,v}
+return '\1'..v
 )";
 
 // 2: the owner's token and epoch, or the token alone; 3: the lease.
@@ -133,7 +140,6 @@ inline constexpr std::string_view renew = R"(
 if not v then return {9} end
 )";
 inline constexpr std::string_view renew_end = R"(
-local state,flags=string.byte(v,5,6)
 if string.sub(v,13,36)~=ARGV[2] or state~=1 or flags%2==1 or struct.unpack('<i8',v,53)<=now then
  return {9,string.sub(v,1,116)}
 end
@@ -144,12 +150,11 @@ return {8,string.sub(v,1,52)..lease..string.sub(v,61,116)}
 )";
 
 // 2: token and epoch; 3, 4: state and payload kind, a byte each; 5: ttl; 6: the payload's length and checksum; 7: the
-// payload.
+// payload; 8: the ttl in milliseconds.
 inline constexpr std::string_view finish = R"(
 if not v then return {9} end
 )";
 inline constexpr std::string_view finish_judge = R"(
-local state,flags=string.byte(v,5,6)
 if string.sub(v,13,36)~=ARGV[2] then return {9,string.sub(v,1,116)} end
 if state~=1 then return {state==string.byte(ARGV[3]) and 8 or 9,string.sub(v,1,116)} end
 )";
@@ -158,8 +163,8 @@ local expires=NEVER
 if ARGV[5]~='' then expires=struct.pack('<i8',now+ARGV[5]) end
 local n='IDR\1'..ARGV[3]..string.char(flags-flags%2)..ARGV[4]..'\0'..string.sub(v,9,44)..struct.pack('<i8',now)
  ..NEVER..expires..string.sub(v,69,108)..ARGV[6]..string.sub(v,117)..ARGV[7]
-if ARGV[5]~='' then redis.call('SET',KEYS[1],n,'PX',math.ceil(ARGV[5]/1000)+1) else redis.call('SET',KEYS[1],n) end
-return {8,string.sub(n,1,116)}
+if ARGV[5]~='' then redis.call('SET',KEYS[1],n,'PX',ARGV[8]) else redis.call('SET',KEYS[1],n) end
+return '\8'..string.sub(n,1,116)
 )";
 
 // 2: token and epoch, or the token alone; 3: "1" releases, else it's abandoned.
@@ -167,7 +172,6 @@ inline constexpr std::string_view give_up = R"(
 if not v then return {8} end
 )";
 inline constexpr std::string_view give_up_end = R"(
-local state,flags=string.byte(v,5,6)
 if state~=1 and struct.unpack('<i8',v,61)<=now then return {8} end
 if string.sub(v,13,12+#ARGV[2])~=ARGV[2] or state~=1 then return {9,string.sub(v,1,116)} end
 local erases=ARGV[3]=='1' and struct.unpack('<I4',v,9)<=1
@@ -183,7 +187,7 @@ return {8,string.sub(v,1,5)..string.char(flags+1)..string.sub(v,7,116)}
 )";
 
 // 2: the epoch of the doubt that was looked into, or nothing; 3: the resolver's token; 4, 5: state and payload kind; 6:
-// ttl; 7: the payload's length and checksum; 8: the payload.
+// ttl; 7: the payload's length and checksum; 8: the payload; 9: the ttl in milliseconds.
 inline constexpr std::string_view resolve = R"(
 if not v then return {7} end
 )";
@@ -194,15 +198,15 @@ if state~=1 then return {9,string.sub(v,1,116)} end
 if flags%2==0 and lease>now then return {10,v} end
 if ARGV[2]~='' and ARGV[2]~=string.sub(v,29,36) then return {9,v} end
 local stamp=struct.pack('<i8',now)
-local epoch=stamp
+local epoch=struct.pack('<i8',floor)
 )";
 inline constexpr std::string_view resolve_end = R"(
 local until_=NEVER
 if ARGV[6]~='' then until_=struct.pack('<i8',now+ARGV[6]) end
 local n='IDR\1'..ARGV[4]..string.char(flags-flags%2)..ARGV[5]..'\0'..string.sub(v,9,12)..ARGV[3]..epoch
  ..string.sub(v,37,44)..stamp..NEVER..until_..string.sub(v,69,108)..ARGV[7]..string.sub(v,117)..ARGV[8]
-if ARGV[6]~='' then redis.call('SET',KEYS[1],n,'PX',math.ceil(ARGV[6]/1000)+1) else redis.call('SET',KEYS[1],n) end
-return {8,string.sub(n,1,116)}
+if ARGV[6]~='' then redis.call('SET',KEYS[1],n,'PX',ARGV[9]) else redis.call('SET',KEYS[1],n) end
+return '\8'..string.sub(n,1,116)
 )";
 
 inline constexpr std::string_view find = R"(
@@ -233,6 +237,7 @@ local v=redis.call('GETRANGE',KEYS[1],0,115)
 if #v<116 or string.sub(v,1,4)~='IDR\1' then return {0} end
 local state,flags,_,_,_,_,_,_,started,_,lease,expires=struct.unpack('<BBBBI4c16I4I4i8i8i8i8',v,5)
 local what=0
+if state<1 or state>3 or flags>3 then return {0} end
 if state~=1 then
  if expires<=now then what=1 end
 elseif (flags%2==1 or lease<=now) and ARGV[2]~='' and started+ARGV[2]<=now then

@@ -22,8 +22,8 @@ struct ServerFacts {
   };
   std::optional<Version> version;
   Role role = Role::unknown;
-  std::optional<std::string> run_id;  // another one after each start of the server
-  std::optional<std::string> mode;    // standalone, cluster, sentinel
+  std::optional<std::string> run_id;       // another one after each start of the server
+  std::optional<std::string> mode;         // standalone, cluster, sentinel
   std::optional<std::uint64_t> maxmemory;  // bytes; 0: no limit
   std::optional<std::string> maxmemory_policy;
   std::optional<bool> aof_enabled;

@@ -36,7 +36,7 @@ class Session {
       : generation(process_generation()),
         runner(settings.link, settings.admission, settings.prefix, settings.clock),
         errands(runner),
-        keeper(errands, settings.timeout),
+        keeper(errands, settings.timeout, errands.clock()),
         listener(errands, settings.link, settings.prefix) {}
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
@@ -46,7 +46,7 @@ class Session {
   const std::uint64_t generation;
   Runner runner;
   ErrandRunner errands;
-  LeaseKeeper<ErrandRunner> keeper;
+  LeaseKeeper<ErrandRunner, LeaseClock> keeper;
   Listener<ErrandRunner> listener;
 };
 
