@@ -8,6 +8,9 @@
 #include <stdexcept>
 #include <thread>
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include "support.hpp"
 
 namespace {
@@ -279,6 +282,28 @@ TEST_CASE("a client that is closed on one of its own threads doesn't wait for it
   });
   go.set_value();
   CHECK_THROWS_AS(result.get(), TransportError);
+}
+
+TEST_CASE("a child of fork can't use its parent's client, and can end it") {
+  Server server;
+  auto client = std::make_unique<Client>(options(server));
+  client->usage_async().get();  // a thread of the client's waits for more
+  const pid_t child = ::fork();
+  if (child == 0) {
+    bool thrown = false;
+    try {
+      client->usage();
+    } catch (const TransportError&) {
+      thrown = true;
+    }
+    client.reset();
+    ::_exit(thrown ? 0 : 1);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+  CHECK(client->check_lock("k").should_proceed());
 }
 
 TEST_CASE("tools: policies, budgets, limits, the kill switch and the audit log") {

@@ -97,12 +97,13 @@ class ForwardTo {
   std::string after(const Key& key, std::uint32_t attempt, const ErrorInfo& info) const {
     const std::int64_t started = started_at(key.digest());
     const bool finished = info.effect == Effect::ran;
+    const char* const status = finished && info.verdict != Verdict::failed ? "completed" : "failed";
     if (finished) forget(key.digest());
     IDEM_TRY {
       impl::Call call;
       call.method = "POST";
       call.path = "/events";
-      Json body{{"run_id", name_of(key)}, {"type", "idem.call"}, {"status", finished ? "completed" : "failed"}};
+      Json body{{"run_id", name_of(key)}, {"type", "idem.call"}, {"status", status}};
       if (started != 0) body["duration_ms"] = (idem::detail::boot_micros() - started) / 1000;
       // No text of an exception: nobody knows what is in it.
       body["data"] = Json{{"verdict", std::string(name_of_verdict(info))},

@@ -2,14 +2,17 @@
 #pragma once
 
 #include <idem/detail/config.hpp>
+#include <idem/detail/process.hpp>
 #include <idem/onceonly/impl/quiet_thread.hpp>
 
 #include <condition_variable>
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <future>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <thread>
 #include <type_traits>
 #include <utility>
@@ -34,6 +37,7 @@ class Pool {
   std::future<std::invoke_result_t<Call&>> run(Call call) {
     auto task = std::make_unique<TaskOf<Call>>(std::move(call));
     auto future = task->work.get_future();
+    if (inherited()) return future;
     State& state = *state_;
     {
       const std::lock_guard lock(state.mutex);
@@ -53,8 +57,12 @@ class Pool {
     return future;
   }
 
+  /// In a child of fork there are no such threads, and nobody knows who holds the mutex.
+  bool inherited() const noexcept { return idem::detail::process_generation() != generation_; }
+
   /// Drops what hasn't begun.
   void stop() noexcept {
+    if (inherited()) return;
     std::deque<std::unique_ptr<Task>> dropped;
     {
       const std::lock_guard lock(state_->mutex);
@@ -65,6 +73,11 @@ class Pool {
   }
   /// The same, and waits for what has begun; not for its own thread, where it's called on one of the pool's.
   void close() noexcept {
+    if (inherited()) {
+      // Kept for ever: the end of a condition variable waits for those who wait for it.
+      if (state_ != nullptr) static_cast<void>(new (std::nothrow) std::shared_ptr<State>(state_));
+      return;
+    }
     stop();
     std::vector<std::thread> threads;
     {
@@ -120,6 +133,7 @@ class Pool {
   }
 
   std::shared_ptr<State> state_;
+  std::uint64_t generation_ = idem::detail::process_generation();
 };
 
 }  // namespace impl

@@ -4,6 +4,7 @@
 #include <idem/detail/boot_clock.hpp>
 #include <idem/detail/bytes.hpp>
 #include <idem/detail/config.hpp>
+#include <idem/detail/process.hpp>
 #include <idem/detail/record_bytes.hpp>
 #include <idem/detail/sha256.hpp>
 #include <idem/detail/store_clock.hpp>
@@ -58,13 +59,18 @@ class RemoteCore {
   RemoteCore(const RemoteCore&) = delete;
   RemoteCore& operator=(const RemoteCore&) = delete;
   ~RemoteCore() {
+    if (idem::detail::process_generation() != generation_) {
+      // A child of fork has no such thread, which may be waiting all the same.
+      static_cast<void>(waiting_.release());
+      return;
+    }
     {
-      const std::lock_guard lock(mutex_);
-      ended_ = true;
+      const std::lock_guard lock(waiting_->mutex);
+      waiting_->ended = true;
     }
     stopped_.request();
-    woken_.notify_all();
-    if (keeper_.joinable()) keeper_.join();
+    waiting_->woken.notify_all();
+    if (waiting_->keeper.joinable()) waiting_->keeper.join();
   }
 
   const LeaseApi api;
@@ -209,34 +215,34 @@ class RemoteCore {
   /// Has the keeper look after an entry from now on. False where it can't be started: nothing would renew the lease.
   bool keep() {
     IDEM_TRY {
-      const std::lock_guard lock(mutex_);
-      if (!keeper_.joinable()) keeper_ = quiet_thread([this] { work(); });
-      news_ = true;
+      const std::lock_guard lock(waiting_->mutex);
+      if (!waiting_->keeper.joinable()) waiting_->keeper = quiet_thread([this] { work(); });
+      waiting_->news = true;
     }
     IDEM_CATCH_UNWIND
     IDEM_CATCH_ALL {
       return false;
     }
-    woken_.notify_all();
+    waiting_->woken.notify_all();
     return true;
   }
 
   /// Wakes those who wait for a key: something has changed.
   void changed() {
     {
-      const std::lock_guard lock(mutex_);
-      ++changes_;
+      const std::lock_guard lock(waiting_->mutex);
+      ++waiting_->changes;
     }
-    changed_.notify_all();
+    waiting_->changed.notify_all();
   }
   std::uint64_t changes() {
-    const std::lock_guard lock(mutex_);
-    return changes_;
+    const std::lock_guard lock(waiting_->mutex);
+    return waiting_->changes;
   }
   /// Until something has changed here since `before`, or the pause is over, or the client is closed.
   void wait_for_change(std::uint64_t before, std::chrono::nanoseconds pause) {
-    std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, pause, [&] { return changes_ != before || stopped_.requested(); });
+    std::unique_lock lock(waiting_->mutex);
+    waiting_->changed.wait_for(lock, pause, [&] { return waiting_->changes != before || stopped_.requested(); });
   }
   bool closed() const noexcept { return stopped_.requested(); }
 
@@ -244,9 +250,9 @@ class RemoteCore {
   static constexpr std::int64_t longest_sleep = 60'000'000;
 
   void work() {
-    std::unique_lock lock(mutex_);
-    while (!ended_) {
-      news_ = false;
+    std::unique_lock lock(waiting_->mutex);
+    while (!waiting_->ended) {
+      waiting_->news = false;
       lock.unlock();
       std::int64_t next = idem::detail::boot_micros() + longest_sleep;
       IDEM_TRY {
@@ -257,7 +263,8 @@ class RemoteCore {
       }
       lock.lock();
       const std::int64_t pause = (std::max)(next - idem::detail::boot_micros(), std::int64_t{1000});
-      woken_.wait_for(lock, std::chrono::microseconds(pause), [this] { return ended_ || news_; });
+      waiting_->woken.wait_for(lock, std::chrono::microseconds(pause),
+                               [this] { return waiting_->ended || waiting_->news; });
     }
   }
 
@@ -316,14 +323,19 @@ class RemoteCore {
     return next;
   }
 
+  struct Waiting {
+    std::mutex mutex = {};
+    std::condition_variable woken = {};
+    std::condition_variable changed = {};
+    std::uint64_t changes = 0;
+    bool ended = false;
+    bool news = false;
+    std::thread keeper = {};
+  };
+
   Cancellation stopped_;
-  std::mutex mutex_;
-  std::condition_variable woken_;
-  std::condition_variable changed_;
-  std::uint64_t changes_ = 0;
-  bool ended_ = false;
-  bool news_ = false;
-  std::thread keeper_;
+  std::unique_ptr<Waiting> waiting_ = std::make_unique<Waiting>();
+  std::uint64_t generation_ = idem::detail::process_generation();
 };
 
 }  // namespace impl

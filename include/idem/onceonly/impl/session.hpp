@@ -2,7 +2,6 @@
 #pragma once
 
 #include <idem/detail/config.hpp>
-#include <idem/detail/process.hpp>
 #include <idem/detail/store_clock.hpp>
 #include <idem/duration.hpp>
 #include <idem/onceonly/client_options.hpp>
@@ -21,6 +20,7 @@
 #include <cstdint>
 #include <cstdlib>  // getenv
 #include <future>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <stdexcept>
@@ -51,7 +51,11 @@ class Session {
       : options_(checked(std::move(options))), clock_(options_.clock), pool_(options_.max_async_calls) {}
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
-  ~Session() { close(); }
+  ~Session() {
+    close();
+    // As with the pool's: a thread of the parent may be waiting in it.
+    if (pool_.inherited()) static_cast<void>(waiting_.release());
+  }
 
   const ClientOptions& options() const noexcept { return options_; }
   TimePoint now() const noexcept { return clock_.now(); }
@@ -64,13 +68,14 @@ class Session {
 
   /// Drops calls that haven't begun, interrupts pauses and transfers, then waits for calls that have.
   void close() noexcept {
+    if (pool_.inherited()) return;
     pool_.stop();
     closed_.request();
     {
       // So that nobody is between looking and falling asleep.
-      const std::lock_guard lock(mutex_);
+      const std::lock_guard lock(waiting_->mutex);
     }
-    woken_.notify_all();
+    waiting_->woken.notify_all();
     pool_.close();
   }
   const Cancellation& closed() const noexcept { return closed_; }
@@ -99,7 +104,7 @@ class Session {
         return response;
       }
       // Its connections are shared with the parent, whose answers would be read here.
-      if (idem::detail::process_generation() != generation_) {
+      if (pool_.inherited()) {
         response.failure = TransportFailure::cancelled;
         response.message = "the client belongs to the parent of this process; make one in the child";
         return response;
@@ -133,16 +138,21 @@ class Session {
   }
 
  private:
+  struct Waiting {
+    std::mutex mutex;
+    std::condition_variable woken;
+  };
+
   /// `close` wakes; of any other cancellation nobody hears but by looking.
   void sleep(std::chrono::nanoseconds span, const Cancellation& cancellation) {
     constexpr std::chrono::nanoseconds day = std::chrono::hours(24);
     constexpr std::chrono::nanoseconds look = std::chrono::milliseconds(20);
     const auto end = std::chrono::steady_clock::now() + (std::min)(span, day);
-    std::unique_lock lock(mutex_);
+    std::unique_lock lock(waiting_->mutex);
     while (!cancellation.requested()) {
       const std::chrono::nanoseconds left = end - std::chrono::steady_clock::now();
       if (left.count() <= 0) return;
-      woken_.wait_for(lock, (std::min)(left, &cancellation == &closed_ ? day : look));
+      waiting_->woken.wait_for(lock, (std::min)(left, &cancellation == &closed_ ? day : look));
     }
   }
 
@@ -246,11 +256,9 @@ class Session {
   }
 
   ClientOptions options_;
-  std::uint64_t generation_ = idem::detail::process_generation();  // of the process that made it
   idem::detail::StoreClock clock_;
   Cancellation closed_;
-  std::mutex mutex_;
-  std::condition_variable woken_;
+  std::unique_ptr<Waiting> waiting_ = std::make_unique<Waiting>();
   Pool pool_;
 };
 
