@@ -179,6 +179,14 @@ TEST_CASE("check_lock_with: a duplicate that may be one's own lost lock is in do
   CHECK(guard.try_call(1).verdict() == Verdict::in_doubt);
   CHECK(guard.try_call(1).verdict() == Verdict::in_doubt);
   CHECK(runs == 0);
+  // One that was turned away before is no reason to doubt.
+  CHECK(client.check_lock("other").locked);
+  auto second = idem::idempotent<"f">([&runs](int n) { ++runs; return n; }, check_lock_with(client));
+  CHECK(second.try_call(2).verdict() == Verdict::executed);
+  const Client elsewhere(retrying);
+  server.fail({.path = "/check-lock", .status = 429});
+  auto third = idem::idempotent<"f">([&runs](int n) { ++runs; return n; }, check_lock_with(elsewhere));
+  CHECK(third.try_call(2).verdict() == Verdict::duplicate);
 }
 
 TEST_CASE("idem::check_lock by hand works on it") {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <idem/detail/config.hpp>
+#include <idem/detail/process.hpp>
 #include <idem/detail/random.hpp>
 #include <idem/detail/sha256.hpp>
 #include <idem/detail/store_clock.hpp>
@@ -104,6 +105,7 @@ class CheckLockStore {
   }
 
   void wait(const Key& key, std::uint64_t epoch, TimePoint deadline) {
+    if (inherited()) return;
     std::unique_lock lock(shared_->mutex);
     for (;;) {
       const auto found = shared_->locals.find(key.digest());
@@ -142,6 +144,7 @@ class CheckLockStore {
     std::condition_variable changed;
     std::unordered_map<Digest, Local, impl::DigestHash> locals;
     std::uint64_t last_epoch = 0;
+    std::uint64_t generation = idem::detail::process_generation();
     TimePoint next_sweep = {};
   };
 
@@ -158,9 +161,15 @@ class CheckLockStore {
     return reply;
   }
 
+  /// By a child of fork, in which nobody knows who holds the mutex.
+  bool inherited() const noexcept { return idem::detail::process_generation() != shared_->generation; }
+
   template <class Act>
   Reply guarded(const Key& key, Act act) {
     if (!key.valid()) return refusal(Answer::unavailable, "the key is empty");
+    if (inherited()) {
+      return refusal(Answer::unavailable, "this store belongs to the parent of this process; make one in the child");
+    }
     IDEM_TRY {
       std::unique_lock lock(shared_->mutex);
       return act(lock, key.digest());
@@ -223,7 +232,7 @@ class CheckLockStore {
       }
       case impl::LockTold::Kind::duplicate: {
         const TimePoint first = impl::time_in(told.result.first_seen_at.value_or("")).value_or(TimePoint());
-        if (told.sent > 1) {
+        if (told.maybe_own) {
           Local& local = shared_->locals[digest];
           local.record->abandoned = true;
           local.until = later(now(), request.ttl);

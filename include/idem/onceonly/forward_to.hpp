@@ -3,6 +3,7 @@
 
 #include <idem/detail/boot_clock.hpp>
 #include <idem/detail/config.hpp>
+#include <idem/detail/process.hpp>
 #include <idem/detail/sha256.hpp>
 #include <idem/duration.hpp>
 #include <idem/error.hpp>
@@ -62,6 +63,9 @@ class ForwardTo {
       : shared_(std::make_shared<Shared>(session_of(client), std::move(options))) {}
 
   Asked before(const Key& key, std::uint32_t attempt, Duration ttl) const {
+    const bool ignored = shared_->options.on_down == OnDown::ignore;
+    if (inherited())
+      return {ignored, Verdict::unavailable, "the OnceOnly client belongs to the parent of this process"};
     const Digest digest = key.digest();
     // The service has heard of this call, by a run before this one.
     const bool again = !began(digest) || attempt > 1;
@@ -76,7 +80,7 @@ class ForwardTo {
           return {};
         case impl::LockTold::Kind::duplicate: {
           // A repeated request may have met its own lock.
-          if (told.sent > 1) return {};
+          if (told.maybe_own) return {};
           Asked other{shared_->options.on_disagreement == OnDisagreement::report, Verdict::duplicate,
                       "the OnceOnly service says that this call was made elsewhere"};
           if (told.result.first_seen_at.has_value()) other.message += ", at " + *told.result.first_seen_at;
@@ -95,6 +99,7 @@ class ForwardTo {
 
   /// Tells how the call ended. Gives what went wrong with that, or nothing: it changes nothing any more.
   std::string after(const Key& key, std::uint32_t attempt, const ErrorInfo& info) const {
+    if (inherited()) return {};
     const std::int64_t started = started_at(key.digest());
     const bool finished = info.effect == Effect::ran;
     const char* const status = finished && info.verdict != Verdict::failed ? "completed" : "failed";
@@ -132,6 +137,7 @@ class ForwardTo {
     /// Calls that the service has heard of and that have no outcome here: when they began. A call that failed without
     /// an effect is run again, and isn't a disagreement then.
     std::unordered_map<Digest, std::int64_t, impl::DigestHash> begun;
+    std::uint64_t generation = idem::detail::process_generation();
   };
   static constexpr std::size_t most_begun = 100'000;
 
@@ -139,6 +145,9 @@ class ForwardTo {
   static constexpr std::string_view name_of_effect(const ErrorInfo& info) { return idem::name_of(info.effect); }
 
   std::string name_of(const Key& key) const { return shared_->options.key_prefix + key.text(); }
+
+  /// By a child of fork, in which nobody knows who holds the mutex.
+  bool inherited() const noexcept { return idem::detail::process_generation() != shared_->generation; }
 
   /// False where it had begun before.
   bool began(const Digest& digest) const {

@@ -189,7 +189,7 @@ class BasicRemoteStore {
   void wait(const Key& key, std::uint64_t epoch, TimePoint deadline) {
     std::chrono::nanoseconds pause(core_->options.poll_min.nanoseconds());
     const std::chrono::nanoseconds most(core_->options.poll_max.nanoseconds());
-    for (;;) {
+    while (!core_->inherited()) {
       const std::uint64_t before = core_->changes();
       const Reply seen = find(key);
       if (seen.answer != Answer::running || seen.record.owner.epoch != epoch || core_->closed()) return;
@@ -232,6 +232,10 @@ class BasicRemoteStore {
   template <class Act>
   Reply locked(const Key& key, Act act) {
     if (!key.valid()) return impl::remote_reply(Answer::unavailable, "the key is empty");
+    if (core_->inherited()) {
+      return impl::remote_reply(Answer::unavailable,
+                                "this store belongs to the parent of this process; make one in the child");
+    }
     IDEM_TRY {
       const impl::LeaseTable::Locked entry = core_->lock(key);
       return act(*entry);
@@ -284,6 +288,7 @@ class BasicRemoteStore {
   }
 
   void ended(const Ownership& owner) {
+    if (core_->inherited()) return;
     core_->watches.end(owner);
     core_->changed();
   }

@@ -48,7 +48,7 @@ struct LockTold {
   Kind kind = Kind::down;
   CheckLockResult result = {};  ///< Of locked and duplicate.
   std::string message = {};     ///< Of down and refused.
-  unsigned sent = 0;            ///< A duplicate after more than one may be the caller's own lock.
+  bool maybe_own = false;       ///< A duplicate that may be the caller's own lock, whose answer was lost.
 };
 
 /// `ttl`: forever is as long as the wire can say, since leaving it out would leave it to the plan.
@@ -57,7 +57,7 @@ inline LockTold lock_at(Session& session, const std::string& key, Duration ttl, 
   const std::int64_t seconds = ttl.is_forever() ? longest : (std::min)(seconds_of(ttl), longest);
   const Call call = check_lock_call(key, seconds, {std::nullopt, std::move(metadata), std::nullopt});
   LockTold told;
-  const Response response = session.exchange(call, &told.sent);
+  const Response response = session.exchange(call, &told.maybe_own);
   if (response.failure != TransportFailure::none) {
     told.message = "no answer from the OnceOnly service: " + response.message;
     return told;

@@ -59,7 +59,7 @@ class RemoteCore {
   RemoteCore(const RemoteCore&) = delete;
   RemoteCore& operator=(const RemoteCore&) = delete;
   ~RemoteCore() {
-    if (idem::detail::process_generation() != generation_) {
+    if (inherited()) {
       // A child of fork has no such thread, which may be waiting all the same.
       static_cast<void>(waiting_.release());
       return;
@@ -229,6 +229,7 @@ class RemoteCore {
 
   /// Wakes those who wait for a key: something has changed.
   void changed() {
+    if (inherited()) return;
     {
       const std::lock_guard lock(waiting_->mutex);
       ++waiting_->changes;
@@ -245,6 +246,8 @@ class RemoteCore {
     waiting_->changed.wait_for(lock, pause, [&] { return waiting_->changes != before || stopped_.requested(); });
   }
   bool closed() const noexcept { return stopped_.requested(); }
+  /// By a child of fork, in which nobody knows who holds the mutexes.
+  bool inherited() const noexcept { return idem::detail::process_generation() != generation_; }
 
  private:
   static constexpr std::int64_t longest_sleep = 60'000'000;

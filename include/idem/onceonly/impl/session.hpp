@@ -92,11 +92,11 @@ class Session {
     return !cancellation->requested();
   }
 
-  /// Sends the request, and again as the options say. An answer of any kind, or why there is none.
-  Response exchange(const Call& call, unsigned* sent = nullptr) {
+  /// Sends the request, and again as the options say. An answer of any kind, or why there is none. `maybe_done`:
+  /// whether one before the last may have been carried out.
+  Response exchange(const Call& call, bool* maybe_done = nullptr) {
     const Request request = request_for(call);
     for (unsigned attempt = 0;; ++attempt) {
-      if (sent != nullptr) *sent = attempt + 1;
       Response response;
       if (request.cancellation->requested()) {
         response.failure = TransportFailure::cancelled;
@@ -111,6 +111,7 @@ class Session {
       }
       response = options_.transport.send(request);
       if (!worth_another(response) || attempt >= options_.max_retries_429) return response;
+      if (maybe_done != nullptr && response.status != 429) *maybe_done = true;
       const std::optional<std::chrono::milliseconds> asked = retry_after(response);
       if (asked.has_value() && *asked > longest_retry_after) return response;
       if (!pause(asked.has_value() ? Duration(*asked) : backoff(attempt), request.cancellation)) return response;
