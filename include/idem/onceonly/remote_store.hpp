@@ -153,8 +153,11 @@ class BasicRemoteStore {
           record, found.expected_epoch, idem::detail::new_owner_token(), found.state, (TimePoint::min)(), found.ttl,
           doubt.answer == Answer::in_doubt, doubt.record.owner.epoch + 1);
       if (resolved.answer != Answer::ok) return answer(resolved.answer, doubt.record);
-      entry.record.owner = resolved.next.owner;
-      return finished(entry, key, FinishRequest{entry.record.owner, found.ttl, found.source}, found.state);
+      // Whose doubt it was stays so where that can't be recorded.
+      const Ownership former = std::exchange(entry.record.owner, resolved.next.owner);
+      Reply done = finished(entry, key, FinishRequest{entry.record.owner, found.ttl, found.source}, found.state);
+      if (done.answer != Answer::ok && entry.known) entry.record.owner = former;
+      return done;
     });
     core_->changed();
     if (reply.answer == Answer::ok) tell(EventKind::resolved, key, reply.record, note);

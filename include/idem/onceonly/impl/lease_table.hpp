@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -83,6 +84,20 @@ class LeaseTable {
     entries.reserve(entries_.size());
     for (const auto& [digest, entry] : entries_) entries.push_back(entry);
     return entries;
+  }
+
+  /// Drops what says nothing, and doubts whose last lease ended before `long_ago` of boot_micros(): the service knows
+  /// them by itself.
+  void sweep(std::int64_t long_ago) {
+    const std::lock_guard lock(mutex_);
+    for (auto at = entries_.begin(); at != entries_.end();) {
+      const LeaseEntry& entry = *at->second;
+      // Copies are made under this mutex alone: where there is none, nobody else looks at it.
+      const bool alone = at->second.use_count() == 1;
+      const bool useless = alone && (!entry.known || (entry.record.abandoned && !entry.watched && !entry.release_owed &&
+                                                      entry.sure_until < long_ago));
+      at = useless ? entries_.erase(at) : std::next(at);
+    }
   }
 
  private:

@@ -251,6 +251,7 @@ class RemoteCore {
 
  private:
   static constexpr std::int64_t longest_sleep = 60'000'000;
+  static constexpr std::int64_t a_day = std::int64_t{24} * 3600 * 1'000'000;
 
   void work() {
     std::unique_lock lock(waiting_->mutex);
@@ -260,6 +261,7 @@ class RemoteCore {
       std::int64_t next = idem::detail::boot_micros() + longest_sleep;
       IDEM_TRY {
         for (const std::shared_ptr<LeaseEntry>& entry : table.all()) next = (std::min)(next, look_after(entry));
+        table.sweep(idem::detail::boot_micros() - a_day);
       }
       IDEM_CATCH_ALL {
         next = idem::detail::boot_micros() + 1'000'000;  // out of memory: soon again
