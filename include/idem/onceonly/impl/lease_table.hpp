@@ -91,22 +91,26 @@ class LeaseTable {
   void sweep(std::int64_t long_ago) {
     const std::lock_guard lock(mutex_);
     for (auto at = entries_.begin(); at != entries_.end();) {
-      const LeaseEntry& entry = *at->second;
-      // Copies are made under this mutex alone: where there is none, nobody else looks at it.
-      const bool alone = at->second.use_count() == 1;
-      const bool useless = alone && (!entry.known || (entry.record.abandoned && !entry.watched && !entry.release_owed &&
-                                                      entry.sure_until < long_ago));
+      // Copies are made under this mutex alone: where there is none, nobody else gets at it.
+      const bool useless = at->second.use_count() == 1 && says_nothing(*at->second, long_ago);
       at = useless ? entries_.erase(at) : std::next(at);
     }
   }
 
  private:
+  static bool says_nothing(LeaseEntry& entry, std::int64_t long_ago) {
+    const std::unique_lock lock(entry.mutex, std::try_to_lock);
+    if (!lock.owns_lock()) return false;
+    const bool left = entry.record.abandoned && !entry.watched && !entry.release_owed;
+    return !entry.known || (left && entry.sure_until < long_ago);
+  }
+
   /// Unless somebody else has it: copies are made under this mutex alone.
   void drop(std::shared_ptr<LeaseEntry>& entry) {
     const std::lock_guard lock(mutex_);
     const auto found = entries_.find(entry->digest);
     const bool alone = found != entries_.end() && found->second == entry && entry.use_count() == 2;
-    if (alone && !entry->known) entries_.erase(found);
+    if (alone && says_nothing(*entry, 0)) entries_.erase(found);
     entry.reset();
   }
 
