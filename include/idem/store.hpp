@@ -136,8 +136,8 @@ inline void count_status(StoreStats& stats, const Record& record, Status status)
 ///  taken,
 ///     and durable before it answers. A stale owner changes nothing.
 ///  2. It throws nothing. What it can't do is answered `unavailable`, with a message that says what to do; a record
-///  that
-///     it can't read is `corrupt` and stays as it is. Neither is ever answered `absent`.
+///     that it can't read is `corrupt` and stays as it is. Neither is ever answered `absent`. A claim that a service
+///     turns down though it answers (no permission, a limit) is `refused`: nobody runs unguarded then.
 ///  3. claim: the reply's record is the caller's when it says `acquired`. With `watch`, a store that renews leases
 ///  calls
 ///     it when the lease is lost, until complete, fail, release or abandon of that owner has returned.
