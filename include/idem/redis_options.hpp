@@ -48,12 +48,14 @@ struct RedisOptions {
   /// A longer answer drops the connection. Has to be larger than any guard's max_result_bytes, and a mebibyte at least.
   std::size_t max_reply_bytes = std::size_t{64} << 20;
 
-  /// Encrypts, and verifies the server's certificate and name. Needs hiredis 1.0 or later and IDEM_REDIS_TLS=1; else every
-  /// operation is unavailable and says so.
+  /// Encrypts with TLS 1.2 or later, and verifies the server's certificate and that it is made out to the host as it's
+  /// named here, be that a name or an address. Nothing is ever sent unencrypted then: whatever is wrong makes operations
+  /// unavailable with the reason. Needs OpenSSL and a program that was built with IDEM_REDIS_TLS=1 (CMake:
+  /// idem::redis_tls); in others every operation is unavailable and says so. The files are read at each connect.
   bool tls = false;
-  std::string tls_ca_file = {};    ///< PEM; empty: what the system trusts.
-  std::string tls_cert_file = {};  ///< PEM, of this client, where the server asks for one.
-  std::string tls_key_file = {};
+  std::string tls_ca_file = {};    ///< PEM, who is trusted; empty: whom the system trusts.
+  std::string tls_cert_file = {};  ///< PEM, of this client with its chain, where the server asks for one.
+  std::string tls_key_file = {};   ///< PEM, without a passphrase; empty: it stands in tls_cert_file.
 
   /// For tests: judges leases and expiry instead of the server's TIME.
   Clock clock = {};

@@ -85,7 +85,7 @@ class RedisClient {
     RedisReply to;
     to.type = from.type;
     to.integer = from.integer;
-    if (from.str != nullptr) to.text.assign(from.str, static_cast<std::size_t>(from.len));
+    if (from.str != nullptr) to.text.assign(from.str, from.len);
     for (std::size_t i = 0; i < from.elements; ++i) to.elements.push_back(copy(*from.element[i]));
     return to;
   }
@@ -101,6 +101,8 @@ struct RedisServerOptions {
   std::string password = {};
   /// The server's clock can be stepped; see can_step_clock().
   bool steppable_clock = false;
+  /// Where its directory is made: for servers of processes that are killed, and can't remove it.
+  std::string above = Directory::base();
 };
 
 /// A redis-server on a free port of the loopback and on a unix socket in a directory of its own. It keeps nothing on
@@ -335,7 +337,7 @@ class RedisServer {
   }
 
   RedisServerOptions options_;
-  Directory directory_;
+  Directory directory_{options_.above};
   const pid_t maker_ = ::getpid();
   std::uint16_t port_ = 0;
   pid_t pid_ = 0;

@@ -56,6 +56,11 @@
 #define IDEM_CATCH_ALL else
 #endif
 
+// Whether RedisStore can use TLS, which takes OpenSSL: see detail/redis/tls.hpp. The same in all parts of a program.
+#if !defined(IDEM_REDIS_TLS)
+#define IDEM_REDIS_TLS 0
+#endif
+
 // Whether detail/chrono.hpp may include what libstdc++ itself includes for clocks.
 #if defined(_GLIBCXX_RELEASE)
 #if _GLIBCXX_RELEASE >= 12 && _GLIBCXX_RELEASE <= 14 && __has_include(<bits/chrono.h>)

@@ -21,12 +21,6 @@
 IDEM_BEGIN_NAMESPACE
 namespace detail::redis {
 
-enum class Shaken : std::uint8_t {
-  good = 1,
-  lost = 2,    // the connection broke, took too long, or the server isn't ready: to be tried again
-  refused = 3  // by the server, which won't say anything else the next time
-};
-
 /// One conversation. Not safe for use by several threads at once.
 class Handshake {
  public:

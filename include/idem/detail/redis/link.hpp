@@ -41,7 +41,8 @@ class Link {
     Shaken result = Shaken::lost;
     const std::int64_t deadline = (std::min)(until, now + settings_.connect_timeout);
     IDEM_TRY {
-      if (wire_.connect(settings_.endpoint, deadline, why)) {
+      result = wire_.connect(settings_.endpoint, settings_, deadline, why);
+      if (result == Shaken::good) {
         result = Handshake(wire_, reader_, settings_, deadline, facts).run(why);
       }
       if (result == Shaken::good && settings_.gate != nullptr && !settings_.gate(settings_.gate_context, facts, why)) {

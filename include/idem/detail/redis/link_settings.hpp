@@ -23,6 +23,13 @@ struct Endpoint {
   }
 };
 
+/// What came of an attempt to connect.
+enum class Shaken : std::uint8_t {
+  good = 1,
+  lost = 2,    // the connection broke, took too long, or the server isn't ready: to be tried again
+  refused = 3  // by the server or by this side, and trying again won't help
+};
+
 /// Times are microseconds.
 struct LinkSettings {
   Endpoint endpoint;
@@ -49,7 +56,7 @@ struct LinkSettings {
   bool tls = false;
   std::string tls_ca_file;    // PEM; empty: what the system trusts
   std::string tls_cert_file;  // PEM, of this client; empty: none
-  std::string tls_key_file;
+  std::string tls_key_file;   // PEM; empty: it stands in tls_cert_file
 
   /// A longer reply, or one of more values, costs the connection.
   std::size_t max_reply_bytes = std::size_t{64} << 20;

@@ -39,6 +39,10 @@ inline StoreSettings settings_of(const RedisOptions& options) {
   refuse_if(options.prefix.size() > 256, "prefix has to be 256 bytes at most");
   refuse_if(options.max_reply_bytes < std::size_t{1} << 20, "max_reply_bytes has to be a mebibyte at least");
   refuse_if(options.tls && !options.unix_socket.empty(), "tls means nothing on a unix socket");
+  // Whoever names them means TLS, and mustn't go without.
+  refuse_if(!options.tls && !(options.tls_ca_file + options.tls_cert_file + options.tls_key_file).empty(),
+            "tls_ca_file, tls_cert_file and tls_key_file mean nothing without tls");
+  refuse_if(options.tls_cert_file.empty() && !options.tls_key_file.empty(), "tls_key_file means nothing without tls_cert_file");
   StoreSettings settings;
   settings.timeout = checked_micros(options.timeout, "timeout");
   settings.prefix = options.prefix;

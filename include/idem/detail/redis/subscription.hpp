@@ -58,9 +58,10 @@ class Subscription {
     close();
     reader_.reset();
     const std::int64_t deadline = boot_micros() + settings_.connect_timeout;
-    if (!wire_.connect(settings_.endpoint, deadline, why)) return Shaken::lost;
+    Shaken shaken = wire_.connect(settings_.endpoint, settings_, deadline, why);
+    if (shaken != Shaken::good) return shaken;
     ServerFacts facts;
-    const Shaken shaken = Handshake(wire_, reader_, settings_, deadline, facts).run(why);
+    shaken = Handshake(wire_, reader_, settings_, deadline, facts).run(why);
     if (shaken != Shaken::good) close();
     return shaken;
   }
@@ -109,9 +110,12 @@ class Subscription {
   bool receive() noexcept {
     char buffer[4096];
     Reason why;
-    const std::ptrdiff_t got = wire_.receive(buffer, sizeof buffer, 0, 0, why);
-    if (got < 0) return false;
-    reader_.feed(buffer, static_cast<std::size_t>(got));
+    // Whoever waits looks at the socket, which doesn't show what was read ahead.
+    do {
+      const std::ptrdiff_t got = wire_.receive(buffer, sizeof buffer, 0, 0, why);
+      if (got < 0) return false;
+      reader_.feed(buffer, static_cast<std::size_t>(got));
+    } while (wire_.has_read_ahead());
     return true;
   }
 

@@ -5,8 +5,11 @@
 #include <idem/detail/cancellation.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/detail/fork_guard.hpp>
+#include <idem/detail/redis/encryption.hpp>
 #include <idem/detail/redis/link_settings.hpp>
 #include <idem/detail/redis/reason.hpp>
+#include <idem/detail/redis/socket_io.hpp>
+#include <idem/detail/redis/tls.hpp>
 
 #include <cerrno>
 #include <cstddef>
@@ -26,91 +29,76 @@
 IDEM_BEGIN_NAMESPACE
 namespace detail::redis {
 
-#if defined(MSG_NOSIGNAL)
-inline constexpr int no_signal = MSG_NOSIGNAL;
-#else
-inline constexpr int no_signal = 0;  // SO_NOSIGPIPE does it there
-#endif
-
-/// Waits for one of `events` until then (of boot_micros()) at most; returns what poll(2) found, zero where that was
-/// nothing or a signal came. May come back a little early, never much later.
-inline short poll_until(int fd, short events, std::int64_t until) noexcept {
-  const std::int64_t left = until - boot_micros();
-  // In pieces, since poll(2) doesn't count the time in which the machine sleeps.
-  const int millis = left <= 0 ? 0 : left >= 1'000'000 ? 1000 : static_cast<int>((left + 999) / 1000);
-  pollfd asked = {fd, events, 0};
-  return ::poll(&asked, 1, millis) > 0 ? asked.revents : short{0};
-}
-
 /// One thread may send while another one receives and a third one interrupts; all else needs nobody else in it. Closed
 /// in every child of fork(3), without a byte being sent; no program started by exec(3) has it. No function raises
-/// SIGPIPE, and none can be cancelled if its caller can't.
+/// SIGPIPE, and none can be cancelled if its caller can't. Once it encrypts, nothing goes past that.
 class Wire {
  public:
   Wire() noexcept = default;
   Wire(const Wire&) = delete;
   Wire& operator=(const Wire&) = delete;
+  ~Wire() { close(); }
 
-  /// False, with the reason, where there is no connection at the deadline (of boot_micros()). All addresses of a name
-  /// are tried; one that doesn't answer takes its share of the time only. Looking a name up takes the time it takes.
-  bool connect(const Endpoint& endpoint, std::int64_t deadline, Reason& why) noexcept {
+  /// `link`: whether to encrypt; `endpoint` may be another one than its own. Not `good`, with the reason, where there is
+  /// no connection at the deadline (of boot_micros()), or none that is as it has to be. All addresses of a name are
+  /// tried; one that doesn't answer takes its share of the time only. Looking a name up takes the time it takes.
+  Shaken connect(const Endpoint& endpoint, const LinkSettings& link, std::int64_t deadline, Reason& why) noexcept {
     const NoCancellation shield;
     close();
-    return endpoint.unix_socket.empty() ? connect_by_name(endpoint, deadline, why)
-                                        : connect_by_path(endpoint, deadline, why);
+    Encryption* encryption = nullptr;
+    if (link.tls) {
+      encryption = make_encryption(endpoint, link, why);
+      if (encryption == nullptr) return Shaken::refused;
+    }
+    const bool connected = endpoint.unix_socket.empty() ? connect_by_name(endpoint, deadline, why)
+                                                        : connect_by_path(endpoint, deadline, why);
+    // Only now, since each address that didn't answer was closed.
+    encryption_ = encryption;
+    Shaken result = connected ? Shaken::good : Shaken::lost;
+    if (connected && encryption != nullptr) result = encryption->shake_hands(fd_.get(), deadline, why);
+    if (result != Shaken::good) close();
+    return result;
   }
 
-  void close() noexcept { fd_.close(); }
+  void close() noexcept {
+    fd_.close();
+    // In a child of fork another thread may have been in the middle of it.
+    if (encryption_ != nullptr && !encryption_->is_inherited()) delete encryption_;
+    encryption_ = nullptr;
+  }
   bool connected() const noexcept { return fd_.get() >= 0; }
   int fd() const noexcept { return fd_.get(); }
 
   /// Ends the conversation while another thread waits in `receive`, which finds the end then.
   void interrupt() noexcept { ::shutdown(fd_.get(), SHUT_RDWR); }
 
-  /// Sends as much as the system takes at once; -1, with the reason, where the connection is gone.
+  /// Sends as much as the system takes at once; -1, with the reason, where the connection is gone. What it hasn't taken
+  /// has to come first in the next call.
   std::ptrdiff_t send(const void* data, std::size_t size, Reason& why) noexcept {
-    for (;;) {
-      const ssize_t sent = ::send(fd_.get(), data, size, no_signal | MSG_DONTWAIT);
-      if (sent >= 0) return static_cast<std::ptrdiff_t>(sent);
-      if (errno == EINTR) continue;
-      if (errno == EAGAIN || errno == EWOULDBLOCK) return 0;
-      why = Reason("the connection broke while sending");
-      why.add_errno(errno);
-      return -1;
-    }
+    if (encryption_ != nullptr) return encryption_->send(fd_.get(), data, size, why);
+    return send_some(fd_.get(), data, size, why);
   }
 
   /// What has come or comes until then (of boot_micros(), which is `now`). Zero where that is nothing, or earlier for
   /// no reason; -1, with the reason, where the connection is gone.
   std::ptrdiff_t receive(void* to, std::size_t size, std::int64_t now, std::int64_t until, Reason& why) noexcept {
-    // With the time that the socket was given at first, one call is enough.
-    int flags = 0;
-    if (until - now < patience) {
-      flags = MSG_DONTWAIT;
-      if (until > now && poll_until(fd_.get(), POLLIN, until) == 0) return 0;
-    }
-    const ssize_t got = ::recv(fd_.get(), to, size, flags);
-    if (got > 0) return static_cast<std::ptrdiff_t>(got);
-    if (got == 0) {
-      why = Reason("the server closed the connection");
-      return -1;
-    }
-    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) return 0;
-    why = Reason("the connection broke while waiting for a reply");
-    why.add_errno(errno);
-    return -1;
+    if (encryption_ != nullptr) return encryption_->receive(fd_.get(), to, size, now, until, why);
+    return receive_some(fd_.get(), to, size, now, until, why);
   }
 
+  /// Whether something has come that the socket doesn't show any more: it is to be received before anybody waits.
+  bool has_read_ahead() const noexcept { return encryption_ != nullptr && encryption_->has_read_ahead(); }
+
   /// Waits until something has come (POLLIN) or can be sent (POLLOUT), as asked for.
-  void wait_for(short events, std::int64_t until) noexcept { poll_until(fd_.get(), events, until); }
+  void wait_for(short events, std::int64_t until) noexcept {
+    if ((events & POLLIN) != 0 && has_read_ahead()) return;
+    poll_until(fd_.get(), events, until);
+  }
 
   /// Whether there is something to read, be it the end.
-  bool is_readable() const noexcept { return poll_until(fd_.get(), POLLIN, 0) != 0; }
+  bool is_readable() const noexcept { return has_read_ahead() || poll_until(fd_.get(), POLLIN, 0) != 0; }
 
  private:
-  // Microseconds for which recv(2) waits by itself. Who has less time left pays one system call more.
-  static constexpr std::int64_t patience = 20'000;
-
   bool connect_by_path(const Endpoint& endpoint, std::int64_t deadline, Reason& why) noexcept {
     sockaddr_un address = {};
     address.sun_family = AF_UNIX;
@@ -236,7 +224,7 @@ class Wire {
     if (::setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on) != 0) return errno;
 #endif
     timeval wait = {};
-    wait.tv_usec = patience;
+    wait.tv_usec = socket_patience;
     if (::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait) != 0) return errno;
     const int flags = ::fcntl(fd, F_GETFL);
     if (flags < 0 || ::fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) != 0) return errno;
@@ -244,6 +232,7 @@ class Wire {
   }
 
   ForkClosed fd_;
+  Encryption* encryption_ = nullptr;  // null: nothing is encrypted
 };
 
 }  // namespace detail::redis
