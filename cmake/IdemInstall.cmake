@@ -34,7 +34,7 @@ install(FILES "${PROJECT_BINARY_DIR}/idem-config.cmake" "${PROJECT_BINARY_DIR}/i
 # The prefix is found from the place of the .pc file, so that the installed tree can be moved.
 file(RELATIVE_PATH idem_pc_prefix "/p/${CMAKE_INSTALL_DATADIR}/pkgconfig" "/p")
 string(REGEX REPLACE "/$" "" idem_pc_prefix "${idem_pc_prefix}")
-foreach(name IN ITEMS idem idem-redis)
+foreach(name IN ITEMS idem idem-redis idem-onceonly)
   configure_file("${CMAKE_CURRENT_LIST_DIR}/${name}.pc.in" "${PROJECT_BINARY_DIR}/${name}.pc" @ONLY)
   install(FILES "${PROJECT_BINARY_DIR}/${name}.pc" DESTINATION "${CMAKE_INSTALL_DATADIR}/pkgconfig")
 endforeach()

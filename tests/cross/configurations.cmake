@@ -35,7 +35,7 @@ function(idem_configuration name compiler flags)
       "${CMAKE_COMMAND}" "-DSOURCE=${PROJECT_SOURCE_DIR}" "-DBINARY=${PROJECT_BINARY_DIR}/${name}"
       "-DPARALLEL=${idem_processors}" -P "${PROJECT_SOURCE_DIR}/tests/cross/configuration.cmake" --
       "-DCMAKE_CXX_COMPILER=${path}" "-DCMAKE_CXX_FLAGS=${flags}" ${idem_launcher} -DCMAKE_CXX_EXTENSIONS=OFF
-      -DIDEM_WARNINGS_AS_ERRORS=ON -DIDEM_TEST_PRECOMPILED=ON -DCMAKE_BUILD_TYPE=None ${ARGN})
+      -DIDEM_WARNINGS_AS_ERRORS=ON -DIDEM_TEST_PRECOMPILED=ON -DCMAKE_BUILD_TYPE=None -DIDEM_ONCEONLY=OFF ${ARGN})
   # A build uses all processors by itself.
   set_tests_properties(configuration.${name} PROPERTIES TIMEOUT 1500 PROCESSORS ${idem_processors} LABELS configuration)
   if(NOT path)
@@ -75,9 +75,11 @@ idem_configuration(clang-19-libc++ clang++-19 "-O0 -stdlib=libc++" "-DIDEM_TESTS
 # The sanitizers are clang 19's: g++ 12 adds warnings of its own making under them. They also stand for clang 19 with
 # libstdc++.
 idem_configuration(asan clang++-19 "-O0 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all"
-                   "-DIDEM_TESTS=${idem_addressed}" "-DIDEM_REDIS_TESTS=${idem_redis_addressed}" ${idem_sanitized})
+                   "-DIDEM_TESTS=${idem_addressed}" "-DIDEM_REDIS_TESTS=${idem_redis_addressed}" ${idem_sanitized}
+                   -DIDEM_ONCEONLY=AUTO "-DIDEM_ONCEONLY_TESTS=answers|remote_store")
 idem_configuration(tsan clang++-19 "-O1 -g1 -fsanitize=thread" "-DIDEM_TESTS=${idem_threaded}"
-                   "-DIDEM_REDIS_TESTS=${idem_redis_threaded}" ${idem_sanitized})
+                   "-DIDEM_REDIS_TESTS=${idem_redis_threaded}" ${idem_sanitized} -DIDEM_ONCEONLY=AUTO
+                   "-DIDEM_ONCEONLY_TESTS=ai|guards")
 
 # What is stored has to be the same on 32 bits and on big-endian machines: keys, codecs, digests, protocol.
 set(idem_golden "codec_(fields|golden|hostile)|crc32c|file_frame|hmac|key_(encoding|golden)|protocol_table|record_bytes|sha256")
