@@ -37,8 +37,8 @@
 IDEM_BEGIN_NAMESPACE
 
 /// One key of a Redis server for each record; docs/redis-format.md describes it. A claim is one round trip, an outcome
-/// one more, a duplicate one. All threads share one connection, on which their commands are sent together; who waits for
-/// a running call is woken by a message on a second one. A thread of the store's own renews leases.
+/// one more, a duplicate one. All threads share one connection, on which their commands are sent together; who waits
+/// for a running call is woken by a message on a second one. A thread of the store's own renews leases.
 ///
 /// Nothing is connected before the first operation, and an operation that gets no answer within `RedisOptions::timeout`
 /// is `unavailable` with the reason, so that service resumes by itself.
@@ -195,8 +195,8 @@ class RedisStore {
   }
 
   /// Calls `each(const RecordView&)` for every record that hasn't expired and can be read, without a lock: it may use
-  /// the store. Records made or erased meanwhile may be shown or not, and one may be shown twice while the server's table
-  /// shrinks (SCAN). Throws what `each` throws, and std::bad_alloc.
+  /// the store. Records made or erased meanwhile may be shown or not, and one may be shown twice while the server's
+  /// table shrinks (SCAN). Throws what `each` throws, and std::bad_alloc.
   template <class Each>
   void for_each(Each&& each) {
     visit([&](const detail::StoredRecord& stored, Status status) {
