@@ -25,8 +25,9 @@ struct Script {
 };
 
 // Every script gets one key, and as its first argument the time in microseconds, or nothing where the server's own
-// clock judges. It answers an array: the number of an idem::Answer, then the record or as much of it as the answer needs.
-// What can fail comes before the one write, which is the last statement. Text of a record is never part of a command.
+// clock judges. It answers an array: the number of an idem::Answer, then the record or as much of it as the answer
+// needs. What can fail comes before the one write, which is the last statement. Text of a record is never part of a
+// command.
 namespace script_pieces {
 
 // From Redis 7 on: the outcome of a run is recorded even at maxmemory. Older servers know no such line.
