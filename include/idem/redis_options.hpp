@@ -31,8 +31,8 @@ struct RedisOptions {
   std::uint32_t database = 0;
   std::string prefix = "idem:";  ///< Of every key and channel, 256 bytes at most. Guards that share records share it.
 
-  /// Replicas that have to have a claim before the function starts, and an outcome before it's told (WAIT). A claim that
-  /// fewer have is given back and `unavailable`; an outcome that fewer have is `unrecorded`, and stays. Even so a
+  /// Replicas that have to have a claim before the function starts, and an outcome before it's told (WAIT). A claim
+  /// that fewer have is given back and `unavailable`; an outcome that fewer have is `unrecorded`, and stays. Even so a
   /// failover may choose a replica that has less.
   std::uint32_t min_replicas = 0;
   Duration replica_timeout = std::chrono::seconds(1);  ///< How long WAIT waits. Others' commands wait meanwhile.
@@ -49,8 +49,8 @@ struct RedisOptions {
   std::size_t max_reply_bytes = std::size_t{64} << 20;
 
   /// Encrypts with TLS 1.2 or later, and verifies the server's certificate and that it is made out to the host as it's
-  /// named here, be that a name or an address. Nothing is ever sent unencrypted then: whatever is wrong makes operations
-  /// unavailable with the reason. Needs OpenSSL and a program that was built with IDEM_REDIS_TLS=1 (CMake:
+  /// named here, be that a name or an address. Nothing is ever sent unencrypted then: whatever is wrong makes
+  /// operations unavailable with the reason. Needs OpenSSL and a program that was built with IDEM_REDIS_TLS=1 (CMake:
   /// idem::redis_tls); in others every operation is unavailable and says so. The files are read at each connect.
   bool tls = false;
   std::string tls_ca_file = {};    ///< PEM, who is trusted; empty: whom the system trusts.
@@ -69,9 +69,9 @@ struct RedisOptions {
     return options;
   }
 
-  /// `redis://user:password@host:port/database`, `rediss://` for TLS, `unix:///path?db=1` or `redis+unix://` likewise, also
-  /// with `user:password@` before the path; all names are percent-decoded. Throws std::invalid_argument, whose text never
-  /// has the URL in it.
+  /// `redis://user:password@host:port/database`, `rediss://` for TLS, `unix:///path?db=1` or `redis+unix://` likewise,
+  /// also with `user:password@` before the path; all names are percent-decoded. Throws std::invalid_argument, whose
+  /// text never has the URL in it.
   static RedisOptions from_url(std::string_view url);
 };
 
@@ -154,7 +154,9 @@ class RedisUrl {
     if (value > most) refuse(why);
     return value;
   }
-  static std::uint32_t database(std::string_view text) { return number(text, 999'999'999, "has a database that isn't a number"); }
+  static std::uint32_t database(std::string_view text) {
+    return number(text, 999'999'999, "has a database that isn't a number");
+  }
   static std::string decoded(std::string_view text) {
     const auto hex = [](char digit) {
       if (digit >= '0' && digit <= '9') return digit - '0';

@@ -36,9 +36,9 @@
 
 IDEM_BEGIN_NAMESPACE
 
-/// One key of a Redis server for each record; docs/redis-format.md describes it. A claim is one round trip, an outcome one
-/// more, a duplicate one. All threads share one connection, on which their commands are sent together; who waits for a
-/// running call is woken by a message on a second one. A thread of the store's own renews leases.
+/// One key of a Redis server for each record; docs/redis-format.md describes it. A claim is one round trip, an outcome
+/// one more, a duplicate one. All threads share one connection, on which their commands are sent together; who waits
+/// for a running call is woken by a message on a second one. A thread of the store's own renews leases.
 ///
 /// Nothing is connected before the first operation, and an operation that gets no answer within `RedisOptions::timeout`
 /// is `unavailable` with the reason, so that service resumes by itself.
@@ -130,8 +130,8 @@ class RedisStore {
     return run(key, call.with(bytes.all()).with(lease.view()));
   }
 
-  /// Where the result is larger than an answer may be, the call is completed all the same, and the reply's payload is of
-  /// the kind `lost`. After `unavailable` it isn't known whether the outcome will be found.
+  /// Where the result is larger than an answer may be, the call is completed all the same, and the reply's payload is
+  /// of the kind `lost`. After `unavailable` it isn't known whether the outcome will be found.
   Reply complete(const Key& key, const FinishRequest& request) { return finish(key, request, State::completed); }
   /// The same for a failure that is kept.
   Reply fail(const Key& key, const FinishRequest& request) { return finish(key, request, State::failed); }
@@ -194,9 +194,9 @@ class RedisStore {
     }
   }
 
-  /// Calls `each(const RecordView&)` for every record that hasn't expired and can be read, without a lock: it may use the
-  /// store. Records made or erased meanwhile may be shown or not, and one may be shown twice while the server's table
-  /// shrinks (SCAN). Throws what `each` throws, and std::bad_alloc.
+  /// Calls `each(const RecordView&)` for every record that hasn't expired and can be read, without a lock: it may use
+  /// the store. Records made or erased meanwhile may be shown or not, and one may be shown twice while the server's
+  /// table shrinks (SCAN). Throws what `each` throws, and std::bad_alloc.
   template <class Each>
   void for_each(Each&& each) {
     visit([&](const detail::StoredRecord& stored, Status status) {
@@ -311,8 +311,8 @@ class RedisStore {
   }
 
   /// What follows from a claim that succeeded: it lasts as long as its lease, and is renewed.
-  void held(Session& session, Reply& reply, const Answered& answered, const detail::redis::Span& lease, TimePoint before,
-            const ClaimRequest& request, const Digest& digest, LeaseWatch* watch) {
+  void held(Session& session, Reply& reply, const Answered& answered, const detail::redis::Span& lease,
+            TimePoint before, const ClaimRequest& request, const Digest& digest, LeaseWatch* watch) {
     const Ownership owner = reply.record.owner;
     const std::uint32_t wanted = sessions_->settings.link.min_replicas;
     if (answered.replicas < wanted) {

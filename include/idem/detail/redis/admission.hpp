@@ -57,8 +57,8 @@ inline constexpr std::size_t concerns = 7;
 constexpr std::string_view text_of(Concern concern) noexcept {
   switch (concern) {
     case Concern::evicts:
-      return "the Redis server evicts keys at maxmemory, and a call whose record was evicted runs again; set maxmemory-policy "
-             "to noeviction";
+      return "the Redis server evicts keys at maxmemory, and a call whose record was evicted runs again; set "
+             "maxmemory-policy to noeviction";
     case Concern::forgets:
       return "the Redis server keeps no append-only file, so that a restart forgets calls, which then run again; set "
              "appendonly to yes";
@@ -67,7 +67,8 @@ constexpr std::string_view text_of(Concern concern) noexcept {
     case Concern::unknown_policy:
       return "the Redis server doesn't tell its eviction policy; allow the user INFO, and see that it is noeviction";
     case Concern::unknown_file:
-      return "the Redis server doesn't tell whether it keeps an append-only file; allow the user INFO, and see that it does";
+      return "the Redis server doesn't tell whether it keeps an append-only file; allow the user INFO, and see that it "
+             "does";
     case Concern::restarted:
       return "the Redis server was started anew and keeps no append-only file: calls that it knew may run again";
   }
@@ -79,8 +80,8 @@ class Admission {
  public:
   explicit Admission(const AdmissionTerms& terms) noexcept : terms_(terms) {}
 
-  /// Asked after each handshake, before any command of the store. False, with the reason, where the connection has to be
-  /// closed.
+  /// Asked after each handshake, before any command of the store. False, with the reason, where the connection has to
+  /// be closed.
   bool admit(const ServerFacts& facts, Reason& why) noexcept {
     const std::lock_guard guard(mutex_);
     // Nothing is ever read from a replica, whose records may be old.
@@ -112,7 +113,8 @@ class Admission {
       }
     }
     if (terms_.pause_after_restart && boot_micros() < paused_until_)
-      return refuse(why, "the server was started anew and forgot who holds which call; restart_pause has to pass first");
+      return refuse(why,
+                    "the server was started anew and forgot who holds which call; restart_pause has to pass first");
     return true;
   }
 

@@ -48,8 +48,8 @@ struct LinkSettings {
   std::uint32_t min_replicas = 0;
   std::int64_t replica_timeout = 1'000'000;
 
-  /// Asked after each greeting, before any command is sent. False, with the reason, ends the connection; what is queued is
-  /// answered `not_sent`.
+  /// Asked after each greeting, before any command is sent. False, with the reason, ends the connection; what is queued
+  /// is answered `not_sent`.
   bool (*gate)(void* context, const ServerFacts& facts, Reason& why) noexcept = nullptr;
   void* gate_context = nullptr;
 

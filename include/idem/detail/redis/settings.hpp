@@ -30,7 +30,8 @@ inline StoreSettings settings_of(const RedisOptions& options) {
   const auto refuse_if = [](bool wrong, const char* why) {
     if (wrong) raise(std::invalid_argument(std::string("idem: RedisOptions::") + why));
   };
-  refuse_if(options.unix_socket.empty() && (options.host.empty() || options.port == 0), "host and port have to name a server");
+  refuse_if(options.unix_socket.empty() && (options.host.empty() || options.port == 0),
+            "host and port have to name a server");
   // For the system they would end there.
   refuse_if(options.host.find('\0') != std::string::npos || options.unix_socket.find('\0') != std::string::npos,
             "host and unix_socket must not hold a zero byte");
@@ -42,7 +43,8 @@ inline StoreSettings settings_of(const RedisOptions& options) {
   // Whoever names them means TLS, and mustn't go without.
   refuse_if(!options.tls && !(options.tls_ca_file + options.tls_cert_file + options.tls_key_file).empty(),
             "tls_ca_file, tls_cert_file and tls_key_file mean nothing without tls");
-  refuse_if(options.tls_cert_file.empty() && !options.tls_key_file.empty(), "tls_key_file means nothing without tls_cert_file");
+  refuse_if(options.tls_cert_file.empty() && !options.tls_key_file.empty(),
+            "tls_key_file means nothing without tls_cert_file");
   StoreSettings settings;
   settings.timeout = checked_micros(options.timeout, "timeout");
   settings.prefix = options.prefix;

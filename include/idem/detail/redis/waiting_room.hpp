@@ -78,6 +78,7 @@ class WaitingRoom {
       return false;
     }
     waiter.before = waiter.entry->last;
+    waiter.after = nullptr;  // it may have been in another entry's list before
     (waiter.before != nullptr ? waiter.before->after : waiter.entry->first) = &waiter;
     waiter.entry->last = &waiter;
     update(*topic);
