@@ -30,7 +30,7 @@ RULES = [
 # Libraries beyond the standard one, and the only headers that may include them, themselves or by way of each other: the
 # groups of CMakeLists.txt. What is outside of a group builds without its library.
 LIBRARIES = [
-    (r"hiredis.*", r"redis_store\.hpp|detail/redis/.*"),
+    (r"hiredis.*|openssl/.*", r"redis_store\.hpp|detail/redis/.*"),
     (r"curl/.*|nlohmann/.*", r"onceonly/.*"),
 ]
 FORBIDDEN_HEADERS = {"functional", "filesystem", "iostream", "random", "regex", "future", "immintrin.h", "x86intrin.h"}
