@@ -377,12 +377,10 @@ TEST_CASE("HIR-17: a certificate that has expired is refused") {
 TEST_CASE("HIR-17: a server that wants a certificate of the client's refuses who has none, or a stranger's") {
   RedisServer server(server_options("server", "yes"));
   RedisOptions options = options_for(server.port());
-  options.timeout = 300ms;
-  const std::string why = complaint(options);
-  CHECK_MESSAGE(why != "it was not refused", why);
+  CHECK_HAS(complaint(options), "certificate required");
   options.tls_cert_file = files().pem("stranger");
   options.tls_key_file = files().key("stranger");
-  CHECK(complaint(options) != "it was not refused");
+  CHECK_HAS(complaint(options), "unknown ca");
   CHECK(server.calls("hello") == 0);
 }
 

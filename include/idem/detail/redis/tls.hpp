@@ -130,6 +130,8 @@ class Tls final : public Encryption {
     return has_something_in();
   }
 
+  bool is_refused() const noexcept override { return refused_; }
+
  private:
   // The largest part of the data that TLS encrypts at once, and with what it adds to that.
   static constexpr std::size_t largest_plain = 16384;
@@ -315,6 +317,8 @@ class Tls final : public Encryption {
     const int error = ::SSL_get_error(ssl_, result);
     if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE) return true;
     broken_ = true;
+    // Such errors are what the server has sent.
+    refused_ = error == SSL_ERROR_SSL && ERR_GET_REASON(::ERR_peek_error()) > SSL_AD_REASON_OFFSET;
     if (error != SSL_ERROR_ZERO_RETURN) return fail("TLS with the server broke", why);
     why = Reason("the server closed the connection");
     return false;
@@ -325,6 +329,7 @@ class Tls final : public Encryption {
   BIO* in_ = nullptr;  // both are ssl_'s
   BIO* out_ = nullptr;
   bool broken_ = false;
+  bool refused_ = false;
   std::size_t encrypted_ = 0;  // of what `send` was given, encrypted but not reported as sent
   std::size_t unsent_at_ = 0;  // what has been taken out of out_
   std::size_t unsent_end_ = 0;

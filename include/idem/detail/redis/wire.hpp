@@ -89,6 +89,10 @@ class Wire {
   /// Whether something has come that the socket doesn't show any more: it is to be received before anybody waits.
   bool has_read_ahead() const noexcept { return encryption_ != nullptr && encryption_->has_read_ahead(); }
 
+  /// The server has turned this side down, and said so, though a connection seemed to be there: since TLS 1.3 a client's
+  /// certificate is judged after that. Not while others send or receive.
+  bool is_refused() const noexcept { return encryption_ != nullptr && encryption_->is_refused(); }
+
   /// Waits until something has come (POLLIN) or can be sent (POLLOUT), as asked for.
   void wait_for(short events, std::int64_t until) noexcept {
     if ((events & POLLIN) != 0 && has_read_ahead()) return;
