@@ -268,6 +268,46 @@ TEST_CASE("TLS: payloads of the size of a TLS record and far larger ones come th
   CHECK(proxy.connections() == 1);
 }
 
+TEST_CASE("TLS: what was reported as sent arrives though nothing more is sent, and what wasn't can be sent later") {
+  RedisServer server(server_options());
+  TcpProxy proxy(server.port());
+  idem::detail::redis::Wire wire;
+  idem::detail::redis::Reason why;
+  const LinkSettings settings = tls_settings_for(proxy.port());
+  REQUIRE(wire.connect(settings.endpoint, settings, soon(), why) == idem::detail::redis::Shaken::good);
+  const int small = 50'000;
+  ::setsockopt(wire.fd(), SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+  Bytes commands;
+  const std::string word = text_of(1000, 1);
+  constexpr std::size_t count = 20'000;
+  for (std::size_t i = 0; i < count; ++i) Command(commands, 2).arg("ECHO").arg(word);
+  const std::size_t size_of_command = commands.size() / count;
+  const std::size_t size_of_reply = bulk(word).size();
+  std::size_t sent = 0, come = 0;
+  const auto send = [&] {
+    const std::ptrdiff_t taken = wire.send(commands.data() + sent, commands.size() - sent, why);
+    REQUIRE(taken >= 0);
+    sent += static_cast<std::size_t>(taken);
+    return taken;
+  };
+  // What the system takes while nobody reads is answered without another send.
+  while (sent < commands.size()) {
+    proxy.hold(Way::to_server);
+    while (sent < commands.size() && send() > 0) {
+    }
+    proxy.release(Way::to_server);
+    const std::int64_t deadline = soon();
+    while (come / size_of_reply < sent / size_of_command) {
+      REQUIRE(boot_micros() < deadline);
+      char buffer[16384];
+      const std::ptrdiff_t got = wire.receive(buffer, sizeof buffer, boot_micros(), deadline, why);
+      REQUIRE(got >= 0);
+      come += static_cast<std::size_t>(got);
+    }
+  }
+  CHECK(come == count * size_of_reply);
+}
+
 TEST_CASE("HIR-03: TLS that comes byte by byte is understood") {
   RedisServer server(server_options());
   TcpProxy proxy(server.port());
@@ -286,7 +326,7 @@ TEST_CASE("TLS: what was read ahead is given out without anything more having to
   constexpr int keys = 2000;
   for (int i = 0; i < keys; ++i) subscription.ask(idem::make_key("charge", i).digest(), true);
   while (subscription.has_more()) REQUIRE(subscription.send());
-  // All replies wait to be read, far more than a read takes at once.
+  // All replies are there to be read, far more than a read takes at once.
   CHECK(eventually([&] {
     return server.command({"PUBSUB", "CHANNELS"}).elements.size() == keys;
   }));
