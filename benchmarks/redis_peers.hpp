@@ -122,7 +122,7 @@ struct SharedConnection {
 };
 
 inline std::string_view text_of(const redisReply& reply) {
-  return {reply.str, static_cast<std::size_t>(reply.len)};
+  return {reply.str, reply.len};
 }
 
 /// The scripts that idem calls, with the arguments that idem gives them.

@@ -47,7 +47,7 @@ using namespace std::chrono_literals;
 constexpr int workers_at_a_time = 4;
 constexpr int workers_that_crash = 8;  // the first ones, each at its own
 constexpr int crash_at_charge = 400;
-constexpr int random_kills = 4;
+constexpr int random_kills = 4;  // of later ones, at any moment
 
 const std::string queue = "webhooks:deliveries";
 std::string in_hand(int worker) {
@@ -96,7 +96,7 @@ class Queue {
         redisCommandArgv(context_.get(), static_cast<int>(words.size()), data.data(), sizes.data())));
     if (reply == nullptr) throw std::runtime_error(context_->errstr);
     if (reply->type == REDIS_REPLY_ERROR) throw std::runtime_error(reply->str);
-    return reply->type == REDIS_REPLY_STRING ? std::string(reply->str, static_cast<std::size_t>(reply->len)) : "";
+    return reply->type == REDIS_REPLY_STRING ? std::string(reply->str, reply->len) : "";
   }
 
  private:
@@ -241,9 +241,10 @@ int drain(const std::string& self, const std::string& url, const std::string& ch
     const auto found = workers.find(gone);
     if (found == workers.end()) {
       std::this_thread::sleep_for(20ms);
-      if (next > workers_that_crash && kills_left > 0 && random() % 4 == 0) {
+      const auto victim = std::next(workers.begin(), static_cast<int>(random() % workers.size()));
+      if (victim->second >= workers_that_crash && kills_left > 0 && random() % 4 == 0) {
         --kills_left;
-        ::kill(std::next(workers.begin(), static_cast<int>(random() % workers.size()))->first, SIGKILL);
+        ::kill(victim->first, SIGKILL);
       }
       continue;
     }

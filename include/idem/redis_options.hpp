@@ -29,7 +29,7 @@ struct RedisOptions {
   std::string username = {};     ///< Empty: the server's default user.
   std::string password = {};     ///< Never in a log or an error text.
   std::uint32_t database = 0;
-  std::string prefix = "idem:";  ///< Of every key and channel. Guards that share records share it.
+  std::string prefix = "idem:";  ///< Of every key and channel, 256 bytes at most. Guards that share records share it.
 
   /// Replicas that have to have a claim before the function starts, and an outcome before it's told (WAIT). A claim that
   /// fewer have is given back and `unavailable`; an outcome that fewer have is `unrecorded`, and stays. Even so a
@@ -45,7 +45,7 @@ struct RedisOptions {
   /// For one operation from its beginning to its answer, connecting and trying again included. Then it's unavailable.
   Duration timeout = std::chrono::seconds(5);
   Duration connect_timeout = std::chrono::seconds(2);  ///< For one attempt. Looking up a name may take longer.
-  /// A longer answer drops the connection. Has to be larger than any guard's max_result_bytes.
+  /// A longer answer drops the connection. Has to be larger than any guard's max_result_bytes, and a mebibyte at least.
   std::size_t max_reply_bytes = std::size_t{64} << 20;
 
   /// Encrypts with TLS 1.2 or later, and verifies the server's certificate and that it is made out to the host as it's
@@ -69,8 +69,9 @@ struct RedisOptions {
     return options;
   }
 
-  /// `redis://user:password@host:port/database`, `rediss://` for TLS, `unix:///path?db=1` or `redis+unix://` likewise; user
-  /// and password are percent-decoded. Throws std::invalid_argument, whose text never has the URL in it.
+  /// `redis://user:password@host:port/database`, `rediss://` for TLS, `unix:///path?db=1` or `redis+unix://` likewise, also
+  /// with `user:password@` before the path; all names are percent-decoded. Throws std::invalid_argument, whose text never
+  /// has the URL in it.
   static RedisOptions from_url(std::string_view url);
 };
 
@@ -85,8 +86,9 @@ class RedisUrl {
     RedisOptions options;
     if (skip("unix://") || skip("redis+unix://")) {
       const std::string_view query = cut_from('?');
+      if (rest_.substr(0, 1) != "/") take_user(options);
       options.unix_socket = decoded(rest_);
-      if (options.unix_socket.empty()) refuse("names no socket");
+      if (options.unix_socket.substr(0, 1) != "/") refuse("has to name a socket by its whole path");
       if (!query.empty()) options.database = database(query.substr(0, 3) == "db=" ? query.substr(3) : query);
       return options;
     }
@@ -95,14 +97,7 @@ class RedisUrl {
     if (!cut_from('#').empty() || !cut_from('?').empty()) refuse("has a query or a fragment, which mean nothing here");
     const std::string_view path = cut_from('/');
     if (!path.empty()) options.database = database(path);
-    // A password may hold an @ that nobody encoded; a host can't.
-    if (const std::size_t at = rest_.rfind('@'); at != std::string_view::npos) {
-      const std::string_view user = rest_.substr(0, at);
-      rest_.remove_prefix(at + 1);
-      const std::size_t colon = user.find(':');
-      options.username = decoded(user.substr(0, colon));
-      if (colon != std::string_view::npos) options.password = decoded(user.substr(colon + 1));
-    }
+    take_user(options);
     std::string_view port;
     if (!rest_.empty() && rest_.front() == '[') {
       const std::size_t end = rest_.find(']');
@@ -130,6 +125,16 @@ class RedisUrl {
     if (rest_.substr(0, what.size()) != what) return false;
     rest_.remove_prefix(what.size());
     return true;
+  }
+  /// A password may hold an @ that nobody encoded; a host can't.
+  void take_user(RedisOptions& options) {
+    const std::size_t at = rest_.rfind('@');
+    if (at == std::string_view::npos) return;
+    const std::string_view user = rest_.substr(0, at);
+    rest_.remove_prefix(at + 1);
+    const std::size_t colon = user.find(':');
+    options.username = decoded(user.substr(0, colon));
+    if (colon != std::string_view::npos) options.password = decoded(user.substr(colon + 1));
   }
   /// What stands behind the first `mark`, which is taken away with it.
   std::string_view cut_from(char mark) noexcept {
@@ -165,6 +170,8 @@ class RedisUrl {
       }
       if (i + 2 >= text.size()) refuse("has a % without two hexadecimal digits");
       plain += static_cast<char>(hex(text[i + 1]) * 16 + hex(text[i + 2]));
+      // A name or a path would end there for the system.
+      if (plain.back() == '\0') refuse("has a %00");
       i += 2;
     }
     return plain;

@@ -49,8 +49,12 @@ Digest digest(int number) {
   return made;
 }
 
-Ownership owner(int number) { return {{1, static_cast<std::uint64_t>(number)}, static_cast<std::uint64_t>(number)}; }
-int number_of(const Ownership& of) { return static_cast<int>(of.epoch); }
+Ownership owner(int number) {
+  return {{1, static_cast<std::uint64_t>(number)}, static_cast<std::uint64_t>(number)};
+}
+int number_of(const Ownership& of) {
+  return static_cast<int>(of.epoch);
+}
 
 /// A clock that stands still until the test moves it on.
 struct TestClock {
@@ -58,6 +62,8 @@ struct TestClock {
 
   std::int64_t now() const noexcept { return time->load(); }
   std::int64_t longest_nap() const noexcept { return 500; }
+  // So that the watches are told by it until when a lease is sure.
+  bool is_boot() const noexcept { return true; }
 };
 
 /// An engine whose answers the test gives, and that remembers what it was asked.

@@ -85,7 +85,7 @@ class RedisClient {
     RedisReply to;
     to.type = from.type;
     to.integer = from.integer;
-    if (from.str != nullptr) to.text.assign(from.str, static_cast<std::size_t>(from.len));
+    if (from.str != nullptr) to.text.assign(from.str, from.len);
     for (std::size_t i = 0; i < from.elements; ++i) to.elements.push_back(copy(*from.element[i]));
     return to;
   }

@@ -81,6 +81,20 @@ class RespConnection {
     }
   }
 
+  /// Answers a greeting to its end, and reads nothing of what follows.
+  void next_greeting() {
+    for (RespCommand command = next_of_all(); !command.empty(); command = next_of_all()) {
+      send(answer_to_greeting(command));
+      if (command[0] == "CONFIG" && command[2] == "save") return;
+    }
+  }
+
+  /// Whether the client is, without reading what it has sent.
+  bool is_gone() const {
+    pollfd asked = {fd_, POLLRDHUP, 0};
+    return ::poll(&asked, 1, 0) > 0;
+  }
+
   bool send(std::string_view bytes) { return send_all(fd_, bytes); }
 
   /// Reads on, to no end, until the client is gone.

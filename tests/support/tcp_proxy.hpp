@@ -8,7 +8,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <list>
-#include <memory>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -32,7 +31,7 @@ class TcpProxy {
     stopped_ = true;
     ::shutdown(listening_.fd(), SHUT_RDWR);
     acceptor_.join();
-    for (Pipe& pipe : pipes_) pipe.thread.join();
+    for (std::thread& thread : threads_) thread.join();
   }
 
   std::uint16_t port() const { return listening_.port(); }
@@ -64,10 +63,6 @@ class TcpProxy {
     std::atomic<std::int64_t> pause{0};
     std::atomic<std::uint64_t> bytes{0};
   };
-  struct Pipe {
-    std::thread thread;
-  };
-
   TcpProxy(std::uint16_t port, std::string path)
       : target_port_(port), target_path_(std::move(path)), acceptor_([this] { accept_all(); }) {}
 
@@ -90,8 +85,7 @@ class TcpProxy {
       }
       send_at_once(client);
       send_at_once(server);
-      pipes_.emplace_back();
-      pipes_.back().thread = std::thread([this, client, server, cuts = cuts_.load()] { run(client, server, cuts); });
+      threads_.emplace_back([this, client, server, cuts = cuts_.load()] { run(client, server, cuts); });
     }
   }
 
@@ -142,7 +136,7 @@ class TcpProxy {
   std::atomic<int> cuts_{0};
   std::atomic<bool> refuses_{false};
   std::atomic<bool> stopped_{false};
-  std::list<Pipe> pipes_;
+  std::list<std::thread> threads_;
   std::thread acceptor_;
 };
 

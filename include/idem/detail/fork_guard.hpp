@@ -60,8 +60,8 @@ inline ForkNode* take_fork_node() noexcept {
   ForkNode* const node = new (std::nothrow) ForkNode;
   if (node == nullptr) return nullptr;
   node->next = fork_list.first.load(std::memory_order_relaxed);
-  while (!fork_list.first.compare_exchange_weak(node->next, node, std::memory_order_release,
-                                                std::memory_order_relaxed)) {
+  while (
+      !fork_list.first.compare_exchange_weak(node->next, node, std::memory_order_release, std::memory_order_relaxed)) {
   }
   return node;
 }

@@ -2,9 +2,9 @@
 #pragma once
 
 #include <idem/detail/config.hpp>
+#include <idem/detail/error_text.hpp>
 
 #include <cerrno>
-#include <cstring>  // strerror_r
 #include <string>
 #include <string_view>
 
@@ -56,10 +56,6 @@ inline const ErrorText* find_error_text(int error) noexcept {
   return nullptr;
 }
 
-// strerror_r(3) is two functions of one name; which one is there shows in its result.
-inline const char* error_message(int result, const char* buffer) noexcept { return result == 0 ? buffer : ""; }
-inline const char* error_message(const char* result, const char*) noexcept { return result; }
-
 /// "FileStore /dir: cannot be written: No space left on device (ENOSPC); free space on its file system". `path` is that
 /// of the directory. Throws nothing but what an allocation throws.
 inline std::string describe(const Problem& problem, std::string_view path) {
@@ -85,7 +81,7 @@ inline std::string describe(const Problem& problem, std::string_view path) {
     return text;
   }
   char buffer[128] = {};
-  text += error_message(::strerror_r(problem.error, buffer, sizeof buffer), buffer);
+  text += error_text(problem.error, buffer);
   text += " (errno ";
   text += std::to_string(problem.error);
   text += ')';

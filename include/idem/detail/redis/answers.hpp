@@ -48,9 +48,10 @@ inline void fill(Reply& reply, const Answered& answered, const Digest& key) {
   reply.answer = static_cast<Answer>(answered.number);
   if (reply.answer == Answer::corrupt) {
     constexpr std::string_view reasons[] = {"the value can't be read", "the record was written by a newer version of idem",
-                                            "the value isn't a record of idem", "the record is cut short"};
+                                            "the value isn't a record of idem", "the record is cut short",
+                                            "the record's state or its flags are unknown"};
     const std::int64_t reason = answered.second();
-    refuse(reply, Answer::corrupt, reasons[reason >= 1 && reason <= 3 ? reason : 0]);
+    refuse(reply, Answer::corrupt, reasons[reason >= 1 && reason <= 4 ? reason : 0]);
     return;
   }
   if (reply.answer == Answer::unavailable) {

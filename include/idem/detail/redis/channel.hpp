@@ -2,21 +2,19 @@
 #pragma once
 
 #include <idem/detail/boot_clock.hpp>
-#include <idem/detail/bytes.hpp>
 #include <idem/detail/cancellation.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/detail/futex.hpp>
 #include <idem/detail/process.hpp>
-#include <idem/detail/redis/command.hpp>
 #include <idem/detail/redis/link.hpp>
 #include <idem/detail/redis/link_settings.hpp>
-#include <idem/detail/redis/outstanding.hpp>
 #include <idem/detail/redis/reason.hpp>
 #include <idem/detail/redis/reply_tree.hpp>
 #include <idem/detail/redis/request.hpp>
 #include <idem/detail/redis/server_facts.hpp>
+#include <idem/detail/redis/traffic.hpp>
 
-#include <algorithm>  // min, max
+#include <algorithm>  // min
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
@@ -39,13 +37,8 @@ namespace detail::redis {
 class Channel {
  public:
   /// Connects with the first request.
-  explicit Channel(LinkSettings settings) : settings_(static_cast<LinkSettings&&>(settings)), link_(settings_) {
-    if (settings_.min_replicas != 0) {
-      // Zero would be for ever.
-      const std::int64_t millis = (std::max)(settings_.replica_timeout / 1000, std::int64_t{1});
-      Command(wait_, 3).arg("WAIT").number(settings_.min_replicas).number(millis);
-    }
-  }
+  explicit Channel(LinkSettings settings)
+      : settings_(static_cast<LinkSettings&&>(settings)), traffic_(settings_), link_(settings_) {}
   Channel(const Channel&) = delete;
   Channel& operator=(const Channel&) = delete;
   /// REQUIRES: no thread is in a function of this object.
@@ -62,17 +55,11 @@ class Channel {
 
   /// Queues it. Sends nothing by itself: somebody has to await it or another one.
   void submit(Request& request) noexcept {
-    request.reply.clear();
-    request.replicas = 0;
-    request.refused = false;
-    request.why.clear();
-    request.result_ = Sent::pending;
-    request.word_.store(Request::running, std::memory_order_relaxed);
-    if (!is_own()) return refuse(request, "the connection is another process's");
+    Traffic::begin(request);
+    if (!is_own()) return Traffic::refuse(request, "the connection is another process's");
     const std::lock_guard guard(mutex_);
-    if (closed_) return refuse(request, "the connection was closed for good");
-    request.place_ = Request::Place::queued;
-    queue_.append(request);
+    if (closed_) return Traffic::refuse(request, "the connection was closed for good");
+    traffic_.queue(request);
   }
 
   /// Drives, or waits for who does; `pending` at the time `until`.
@@ -87,9 +74,8 @@ class Channel {
       drives = !driven_;
       driven_ = true;
       if (!drives) {
-        request.waiting_ = true;
-        waiting_.append(request);
-        if (reading_) send_for_driver(lock, until);
+        traffic_.begin_to_wait(request);
+        if (reading_) send_for_driver(lock, request, until);
       }
     }
     if (!drives) drives = sleep(request, until);
@@ -100,19 +86,9 @@ class Channel {
 
   /// Gives it up: not_sent where it was still queued, unknown where it was sent, and what it is where it is done.
   Sent leave(Request& request) noexcept {
-    const std::lock_guard guard(mutex_);
     if (is_done(request)) return request.result_;
-    if (request.place_ == Request::Place::queued) {
-      queue_.remove(request);
-      request.why = Reason("not sent in time");
-      if (!trouble_.empty()) request.why.add(": ").add(trouble_.view());
-      finish(request, Sent::not_sent);
-    } else {
-      outstanding_[request.sequence_].request = nullptr;
-      request.why = Reason("no reply in time");
-      finish(request, Sent::unknown);
-    }
-    return request.result_;
+    const std::lock_guard guard(mutex_);
+    return is_done(request) ? request.result_ : traffic_.leave(request, trouble_);
   }
 
   /// As of the last connect. Only an allocation can throw.
@@ -156,62 +132,8 @@ class Channel {
   }
 
  private:
-  // Whom to wake once all are answered. Only the addresses count: the requests may be gone by then.
-  class Wakes {
-   public:
-    Wakes() noexcept = default;
-    Wakes(const Wakes&) = delete;
-    Wakes& operator=(const Wakes&) = delete;
-    ~Wakes() { flush(); }
-    void add(const std::atomic<std::uint32_t>* word) noexcept {
-      if (count_ == sizeof words_ / sizeof words_[0]) flush();
-      words_[count_++] = word;
-    }
-    void flush() noexcept {
-      for (std::size_t i = 0; i < count_; ++i) futex_impl::wake(words_[i], one_sleeper, FutexScope::own_process);
-      count_ = 0;
-    }
-
-   private:
-    const std::atomic<std::uint32_t>* words_[64];
-    std::size_t count_ = 0;
-  };
-
-  static bool is_done(const Request& request) noexcept {
-    return request.word_.load(std::memory_order_acquire) == Request::done;
-  }
-
+  static bool is_done(const Request& request) noexcept { return Traffic::is_done(request); }
   bool is_own() const noexcept { return generation_ == process_generation(); }
-
-  static void refuse(Request& request, const char* why) noexcept {
-    request.why = Reason(why);
-    finish(request, Sent::not_sent);
-  }
-
-  // Returns whether its thread sleeps. Once this has been called, another thread's request may be gone.
-  static bool finish(Request& request, Sent result) noexcept {
-    request.result_ = result;
-    request.place_ = Request::Place::nowhere;
-    return request.word_.exchange(Request::done, std::memory_order_acq_rel) == Request::asleep;
-  }
-
-  // REQUIRES: the lock, as for all that follows up to `sleep`.
-  void answer(Request& request, Sent result, Wakes& wakes) noexcept {
-    if (request.waiting_) {
-      waiting_.remove(request);
-      request.waiting_ = false;
-    }
-    if (finish(request, result)) wakes.add(&request.word_);
-  }
-
-  void answer_queued(const Reason& why, Wakes& wakes) noexcept {
-    while (Request* const request = queue_.first()) {
-      queue_.remove(*request);
-      request->why = why;
-      request->refused = true;
-      answer(*request, Sent::not_sent, wakes);
-    }
-  }
 
   // Ends the connection. REQUIRES: this thread drives, or nobody does.
   void drop(std::unique_lock<std::mutex>& lock, const Reason& why, Wakes& wakes) noexcept {
@@ -226,29 +148,27 @@ class Channel {
     }
     link_.close();
     trouble_ = why;
-    for (std::size_t i = outstanding_.first(); i != outstanding_.end(); ++i) {
-      if (Request* const request = outstanding_[i].request) {
-        request->why = why;
-        answer(*request, Sent::unknown, wakes);
-      }
-    }
-    outstanding_.clear();
-    if (closed_) answer_queued(why, wakes);
+    traffic_.answer_outstanding(why, wakes);
+    if (closed_) traffic_.answer_queued(why, wakes);
   }
 
   // Sends what is queued, unless another thread is about it: then that one does, or who drives. What the system doesn't
-  // take is waited for until then. False, with the reason, where the connection is gone. REQUIRES: who drives doesn't
-  // end the connection meanwhile but by `drop`.
-  bool send_queued(std::unique_lock<std::mutex>& lock, std::int64_t now, std::int64_t until, Reason& why,
-                   Wakes& wakes) noexcept {
+  // take at once is sent until then, unless this request's thread is called to drive: somebody has to read. False, with
+  // the reason, where the connection is gone. REQUIRES: who drives doesn't end the connection meanwhile but by `drop`.
+  bool send_queued(std::unique_lock<std::mutex>& lock, std::int64_t now, const Request* request, std::int64_t until,
+                   Reason& why, Wakes& wakes) noexcept {
     while (up_ && !sending_) {
-      if (link_.all_sent()) take_queue(now, wakes);
+      if (link_.all_sent()) {
+        if (!traffic_.owes()) owed_since_ = now;
+        traffic_.take_queue(link_.out(), wakes);
+      }
       if (link_.all_sent()) break;
       sending_ = true;
       lock.unlock();
       bool good = link_.send(why);
-      while (good && !link_.all_sent() && boot_micros() < until) {
-        link_.wait_until_writable(until);
+      while (good && !link_.all_sent() && request != nullptr && Traffic::is_running(*request) &&
+             boot_micros() < until) {
+        link_.wait_until_writable((std::min)(until, boot_micros() + send_pause));
         good = link_.send(why);
       }
       lock.lock();
@@ -260,81 +180,13 @@ class Channel {
   }
 
   // While who drives waits for replies. Otherwise who drives sends it with all else that comes until then.
-  void send_for_driver(std::unique_lock<std::mutex>& lock, std::int64_t until) noexcept {
+  void send_for_driver(std::unique_lock<std::mutex>& lock, const Request& request, std::int64_t until) noexcept {
     Reason why;
     Wakes wakes;
     const std::int64_t now = boot_micros();
     // Who drives finds out, and ends the connection.
-    if (!send_queued(lock, now, until, why, wakes) && up_) link_.interrupt();
+    if (!send_queued(lock, now, &request, until, why, wakes) && up_) link_.interrupt();
     lock.unlock();
-  }
-
-  void take_queue(std::int64_t now, Wakes& wakes) noexcept {
-    if (queue_.empty()) return;
-    Bytes& out = link_.out();
-    bool wait = false;
-    while (Request* const request = queue_.first()) {
-      if (out.size() >= largest_batch) break;
-      queue_.remove(*request);
-      if (!append(out, *request)) {
-        request->why = Reason("no memory for a command");
-        answer(*request, Sent::not_sent, wakes);
-        continue;
-      }
-      if (!outstanding_.owes()) owed_since_ = now;
-      request->place_ = Request::Place::outstanding;
-      request->sequence_ = outstanding_.push({request, false});
-      wait = wait || request->writes;
-    }
-    if (wait && !wait_.empty()) {
-      // There is room for both.
-      out.append(wait_.data(), wait_.size());
-      outstanding_.push({nullptr, true});
-    }
-  }
-
-  bool append(Bytes& out, const Request& request) noexcept {
-    IDEM_TRY {
-      outstanding_.reserve(2);
-      out.reserve(out.size() + request.command.size() + wait_.size());
-      out.append(request.command.data(), request.command.size());
-      return true;
-    }
-    IDEM_CATCH_ALL {
-      return false;
-    }
-  }
-
-  // The next reply has come. False where nobody had asked for it.
-  bool give_out_one(ReplyTree& reply, Wakes& wakes) noexcept {
-    if (!outstanding_.owes()) return false;
-    Slot& slot = outstanding_[outstanding_.next()];
-    const bool waits = !wait_.empty();
-    if (slot.is_wait) {
-      confirm(reply.root(), wakes);
-    } else if (slot.request != nullptr) {
-      slot.request->reply = static_cast<ReplyTree&&>(reply);
-      if (!waits || !slot.request->writes) {
-        answer(*slot.request, Sent::answered, wakes);
-        slot.request = nullptr;
-      }
-    }
-    outstanding_.advance();
-    return true;
-  }
-
-  void confirm(const ReplyNode& wait, Wakes& wakes) noexcept {
-    for (std::size_t i = outstanding_.first(); i != outstanding_.next(); ++i) {
-      Request* const request = outstanding_[i].request;
-      if (request == nullptr) continue;
-      if (wait.type == ReplyType::integer && wait.integer > 0) {
-        request->replicas = static_cast<std::uint32_t>((std::min)(wait.integer, std::int64_t{0xffff}));
-      } else if (wait.type != ReplyType::integer) {
-        request->why = Reason("WAIT failed: ");
-        request->why.add(wait.text);
-      }
-      answer(*request, Sent::answered, wakes);
-    }
   }
 
   // Returns whether this thread drives now. Where it doesn't, the request is done or the time is over. The lock isn't
@@ -353,8 +205,7 @@ class Channel {
         const std::uint32_t last = request.word_.load(std::memory_order_acquire);
         if (last == Request::done) return false;
         if (last == Request::called_to_drive) break;  // only to hand it on
-        waiting_.remove(request);
-        request.waiting_ = false;
+        traffic_.stop_to_wait(request);
         request.word_.store(Request::running, std::memory_order_relaxed);
         return false;
       }
@@ -385,16 +236,7 @@ class Channel {
     std::unique_lock lock(mutex_);
     reading_ = false;
     if (closed_) drop(lock, Reason("the connection was closed for good"), wakes);
-    // Who came last waits longest, and has the role longest.
-    Request* const heir = waiting_.last();
-    if (heir == nullptr) {
-      driven_ = false;
-      return;
-    }
-    waiting_.remove(*heir);
-    heir->waiting_ = false;
-    const std::uint32_t before = heir->word_.exchange(Request::called_to_drive, std::memory_order_acq_rel);
-    if (before == Request::asleep) wakes.add(&heir->word_);
+    driven_ = traffic_.call_to_drive(wakes);
   }
 
   // Sends and receives once.
@@ -406,17 +248,17 @@ class Channel {
     bool all_sent = false;
     {
       std::unique_lock lock(mutex_);
-      if (!outstanding_.owes()) {
+      if (!traffic_.owes()) {
         // After a while the server may have closed what would be written to, and nobody would know what became of it.
         if (now - heard_ > long_idle && link_.is_readable()) {
           return drop(lock, Reason("the connection ended while nobody used it"), wakes);
         }
         owed_since_ = now;
       }
-      limit = owed_since_ + settings_.timeout + (wait_.empty() ? 0 : settings_.replica_timeout);
+      limit = owed_since_ + settings_.timeout + (settings_.min_replicas == 0 ? 0 : settings_.replica_timeout);
       // On a connection that is about to be given up nothing more is sent.
-      if (now < limit && !send_queued(lock, now, now, why, wakes)) return drop(lock, why, wakes);
-      if (!outstanding_.owes()) return;
+      if (now < limit && !send_queued(lock, now, nullptr, now, why, wakes)) return drop(lock, why, wakes);
+      if (!traffic_.owes()) return;
       all_sent = sending_ || link_.all_sent();
       reading_ = all_sent;
     }
@@ -444,7 +286,7 @@ class Channel {
         owed_since_ = now;
         reading_ = false;
       }
-      if (!give_out_one(reply, wakes)) {
+      if (!traffic_.give_out(reply, wakes)) {
         why = Reason("the server sent a reply to nothing");
         return false;
       }
@@ -477,32 +319,28 @@ class Channel {
       up_ = true;
       connections_.fetch_add(1, std::memory_order_release);
     } else if (shaken == Shaken::refused) {
-      answer_queued(why, wakes);
+      traffic_.answer_queued(why, wakes);
     }
   }
 
   // Microseconds.
   static constexpr std::int64_t longest_sleep = 1'000'000;  // the kernel doesn't count the time of a suspension
-  static constexpr std::int64_t long_idle = 1'000'000;
-  static constexpr std::size_t largest_batch = std::size_t{1} << 20;
+  static constexpr std::int64_t long_idle = 50'000;
+  static constexpr std::int64_t send_pause = 2'000;
 
   const LinkSettings settings_;
-  Bytes wait_;  // the WAIT command; empty where there is none
   const std::uint64_t generation_ = process_generation();
 
   // Under the lock.
   mutable std::mutex mutex_;
-  Request::Chain<&Request::queue_link_> queue_;
-  Request::Chain<&Request::waiting_link_> waiting_;
+  Traffic traffic_;
   bool driven_ = false;
   bool reading_ = false;  // who drives waits for replies, and sends nothing meanwhile
   bool sending_ = false;  // a thread is in link_.send
   bool up_ = false;       // connected and greeted: only then may others than who drives touch the link
   bool closed_ = false;
-  Outstanding outstanding_;
   Reason trouble_;  // of the last connection or attempt
   ServerFacts facts_;
-
   std::int64_t owed_since_ = 0;  // since when the next reply is owed
 
   Link link_;

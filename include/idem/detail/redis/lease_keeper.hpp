@@ -55,9 +55,9 @@ class LeaseKeeper {
     if (generation_ == process_generation()) delete core_;
   }
 
-  /// A key was acquired with a lease that is surely held until `sure_until`. `watch` may be nullptr. The same claim once
-  /// more replaces what it had. False where there is no memory or no thread: nothing is kept then, and the claim has to
-  /// be given up.
+  /// A key was acquired with a lease that is surely held until `sure_until`. `watch` may be nullptr. The same claim
+  /// once more replaces what it had. False where there is no memory or no thread: nothing is kept then, and the claim
+  /// has to be given up.
   bool add(const Digest& key, const Ownership& owner, std::int64_t lease, std::int64_t sure_until,
            LeaseWatch* watch) noexcept {
     return core_->add(key, owner, lease, sure_until, watch);
@@ -66,8 +66,8 @@ class LeaseKeeper {
   /// To be called before the store is told how the owner's run ended: a renewal that finds it told by then is no loss.
   void settle(const Ownership& owner) noexcept { core_->settle(owner); }
 
-  /// The lease isn't renewed any more, and its watch isn't called any more. Waits for a call that is going on, unless it
-  /// is this thread's own.
+  /// The lease isn't renewed any more, and its watch isn't called any more. Waits for a call that is going on, unless
+  /// it is this thread's own.
   void end(const Ownership& owner) noexcept { core_->end(owner); }
 
   /// Has it carried out in the background until the store answers. False where there is no memory for it: the owner's

@@ -72,8 +72,8 @@ class WakePipe {
 /// so that a lost message, a publisher that died and a connection that is down cost time only. The connection and its
 /// thread are there from the first waiter on.
 ///
-/// Times are those of boot_micros(). Thread safety: all functions from any number of threads, but for the destructor. In
-/// a child of fork(3) it may be destroyed and nothing else.
+/// Times are those of boot_micros(). Thread safety: all functions from any number of threads, but for the destructor.
+/// In a child of fork(3) it may be destroyed and nothing else.
 template <LookingEngine Engine>
 class Listener {
  public:
@@ -88,8 +88,8 @@ class Listener {
     if (generation_ == process_generation()) delete core_;
   }
 
-  /// Returns when the record may have changed from a running one with this epoch, or at the deadline. Changes nothing. A
-  /// cancellation point.
+  /// Returns when the record may have changed from a running one with this epoch, or at the deadline. Changes nothing.
+  /// A cancellation point.
   void wait(const Digest& key, std::uint64_t epoch, std::int64_t deadline) { core_->wait(key, epoch, deadline); }
 
  private:

@@ -2,10 +2,11 @@
 #pragma once
 
 #include <idem/detail/config.hpp>
+#include <idem/detail/error_text.hpp>
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>  // memcpy, strerror_r
+#include <cstring>  // memcpy
 #include <string_view>
 
 IDEM_BEGIN_NAMESPACE
@@ -51,8 +52,11 @@ class Reason {
     return add(std::string_view(first, static_cast<std::size_t>(end - first)));
   }
 
-  /// ": Connection refused". Keeps errno.
-  Reason& add_errno(int error) noexcept;
+  /// ": Connection refused"
+  Reason& add_errno(int error) noexcept {
+    char buffer[128] = {};
+    return add(": ").add(error_text(error, buffer));
+  }
 
  private:
   void assign(const Reason& other) noexcept {
@@ -63,19 +67,6 @@ class Reason {
   std::uint8_t size_ = 0;
   char text_[240];
 };
-
-// strerror_r(3) is two functions of one name; which one is there shows in its result.
-inline const char* error_message(int result, const char* buffer) noexcept {
-  return result == 0 ? buffer : "";
-}
-inline const char* error_message(const char* result, const char*) noexcept {
-  return result;
-}
-
-inline Reason& Reason::add_errno(int error) noexcept {
-  char buffer[128] = {};
-  return add(": ").add(error_message(::strerror_r(error, buffer, sizeof buffer), buffer));
-}
 
 }  // namespace detail::redis
 IDEM_END_NAMESPACE

@@ -43,6 +43,7 @@ class Request {
 
  private:
   friend class Channel;
+  friend class Traffic;
 
   // What its thread sleeps on. `asleep` is set by that thread, all else under the channel's lock.
   static constexpr std::uint32_t running = 0;

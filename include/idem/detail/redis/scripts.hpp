@@ -48,9 +48,11 @@ local NEVER='\255\255\255\255\255\255\255\127'
 
 // Says corrupt (12), and why, of what isn't a record of this format. Nothing is written over it.
 inline constexpr std::string_view check = R"(
+local format,state,flags=string.byte(v,4,6)
 if string.sub(v,1,3)~='IDR' then return {12,2} end
-if string.byte(v,4)~=1 then return {12,1} end
+if format~=1 then return {12,1} end
 if #v<116 then return {12,3} end
+if state<1 or state>3 or flags>3 then return {12,4} end
 )";
 
 // Whoever waits on this record has said so in it.
@@ -138,7 +140,6 @@ inline constexpr std::string_view renew = R"(
 if not v then return {9} end
 )";
 inline constexpr std::string_view renew_end = R"(
-local state,flags=string.byte(v,5,6)
 if string.sub(v,13,36)~=ARGV[2] or state~=1 or flags%2==1 or struct.unpack('<i8',v,53)<=now then
  return {9,string.sub(v,1,116)}
 end
@@ -154,7 +155,6 @@ inline constexpr std::string_view finish = R"(
 if not v then return {9} end
 )";
 inline constexpr std::string_view finish_judge = R"(
-local state,flags=string.byte(v,5,6)
 if string.sub(v,13,36)~=ARGV[2] then return {9,string.sub(v,1,116)} end
 if state~=1 then return {state==string.byte(ARGV[3]) and 8 or 9,string.sub(v,1,116)} end
 )";
@@ -172,7 +172,6 @@ inline constexpr std::string_view give_up = R"(
 if not v then return {8} end
 )";
 inline constexpr std::string_view give_up_end = R"(
-local state,flags=string.byte(v,5,6)
 if state~=1 and struct.unpack('<i8',v,61)<=now then return {8} end
 if string.sub(v,13,12+#ARGV[2])~=ARGV[2] or state~=1 then return {9,string.sub(v,1,116)} end
 local erases=ARGV[3]=='1' and struct.unpack('<I4',v,9)<=1
@@ -238,6 +237,7 @@ local v=redis.call('GETRANGE',KEYS[1],0,115)
 if #v<116 or string.sub(v,1,4)~='IDR\1' then return {0} end
 local state,flags,_,_,_,_,_,_,started,_,lease,expires=struct.unpack('<BBBBI4c16I4I4i8i8i8i8',v,5)
 local what=0
+if state<1 or state>3 or flags>3 then return {0} end
 if state~=1 then
  if expires<=now then what=1 end
 elseif (flags%2==1 or lease<=now) and ARGV[2]~='' and started+ARGV[2]<=now then

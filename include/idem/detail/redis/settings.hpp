@@ -6,6 +6,7 @@
 #include <idem/duration.hpp>
 #include <idem/redis_options.hpp>
 
+#include <cstddef>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
@@ -30,8 +31,13 @@ inline StoreSettings settings_of(const RedisOptions& options) {
     if (wrong) raise(std::invalid_argument(std::string("idem: RedisOptions::") + why));
   };
   refuse_if(options.unix_socket.empty() && (options.host.empty() || options.port == 0), "host and port have to name a server");
+  // For the system they would end there.
+  refuse_if(options.host.find('\0') != std::string::npos || options.unix_socket.find('\0') != std::string::npos,
+            "host and unix_socket must not hold a zero byte");
   refuse_if(options.prefix.empty(), "prefix must not be empty, so that clear() and others' keys stay apart");
-  refuse_if(options.max_reply_bytes < 4096, "max_reply_bytes has to be 4096 at least");
+  // A batch of SCAN has to fit, and what a server says of itself.
+  refuse_if(options.prefix.size() > 256, "prefix has to be 256 bytes at most");
+  refuse_if(options.max_reply_bytes < std::size_t{1} << 20, "max_reply_bytes has to be a mebibyte at least");
   refuse_if(options.tls && !options.unix_socket.empty(), "tls means nothing on a unix socket");
   // Whoever names them means TLS, and mustn't go without.
   refuse_if(!options.tls && !(options.tls_ca_file + options.tls_cert_file + options.tls_key_file).empty(),

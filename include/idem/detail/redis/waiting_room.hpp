@@ -22,7 +22,8 @@ namespace detail::redis {
 /// one. A message about the key, or a look that finds a change, wakes all of the entry, which is forgotten at that
 /// moment: who comes back to wait once more begins a new one.
 ///
-/// Not thread-safe: whoever has it calls with a lock, and waiters sleep with that lock. Times are those of boot_micros().
+/// Not thread-safe: whoever has it calls with a lock, and waiters sleep with that lock. Times are those of
+/// boot_micros().
 class WaitingRoom {
  public:
   struct Entry;
