@@ -42,7 +42,8 @@ inline StoreSettings settings_of(const RedisOptions& options) {
   // Whoever names them means TLS, and mustn't go without.
   refuse_if(!options.tls && !(options.tls_ca_file + options.tls_cert_file + options.tls_key_file).empty(),
             "tls_ca_file, tls_cert_file and tls_key_file mean nothing without tls");
-  refuse_if(options.tls_cert_file.empty() && !options.tls_key_file.empty(), "tls_key_file means nothing without tls_cert_file");
+  refuse_if(options.tls_cert_file.empty() && !options.tls_key_file.empty(),
+            "tls_key_file means nothing without tls_cert_file");
   StoreSettings settings;
   settings.timeout = checked_micros(options.timeout, "timeout");
   settings.prefix = options.prefix;

@@ -1,8 +1,8 @@
 // TLS by OpenSSL, 1.1.1 or later, for programs that ask for it.
 //
-// It is there where IDEM_REDIS_TLS is 1, which the build target idem::redis_tls sets. All translation units of a program
-// have to agree. Should they not, it's left to the linker whether a connection that is to be encrypted is, or is
-// refused; it's never used unencrypted.
+// It is there where IDEM_REDIS_TLS is 1, which the build target idem::redis_tls sets. All translation units of a
+// program have to agree. Should they not, it's left to the linker whether a connection that is to be encrypted is, or
+// is refused; it's never used unencrypted.
 #pragma once
 
 #include <idem/detail/config.hpp>
@@ -206,7 +206,8 @@ class Tls final : public Encryption {
     }
     ::SSL_CTX_set_options(context, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
-    SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_AUTO_RETRY);
+    SSL_CTX_set_mode(context,
+                     SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_AUTO_RETRY);
     ::SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nullptr);
     ::SSL_CTX_set_default_passwd_cb(context, &no_passphrase);
     const std::string& authorities = link.tls_ca_file;
