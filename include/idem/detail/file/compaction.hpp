@@ -180,7 +180,7 @@ class Compaction {
     if (Problem problem = write_all(next_->fd.get(), header, sizeof header, 0)) return problem;
     if (Problem problem = make_room(next_end_ + small_tail)) return problem;
     if (Problem problem = sync_data(next_->fd.get())) return problem;
-    if (Problem problem = map_journal(next_->map, next_->fd.get(), allocated_)) return problem;
+    if (Problem problem = map_journal(next_->map, next_->fd.get(), allocated_, !core_.settings.power)) return problem;
     return read_back();
   }
 
@@ -213,7 +213,7 @@ class Compaction {
     const std::uint64_t room = (std::uint64_t{next_state_.running} + 1) * outcome_room;
     if (Problem problem = make_room(next_end_ + room)) return problem;
     if (allocated_ > next_->map.size()) {
-      if (Problem problem = map_journal(next_->map, next_->fd.get(), allocated_)) return problem;
+      if (Problem problem = map_journal(next_->map, next_->fd.get(), allocated_, !core_.settings.power)) return problem;
     }
     if (Problem problem = read_back()) return problem;
     if (Problem problem = status_of(next_->fd.get(), next_->identity)) return problem;

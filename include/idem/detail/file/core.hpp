@@ -240,7 +240,8 @@ inline Problem FileCore::load_journal() {
   auto file = std::make_shared<JournalFile>();
   FileIndex fresh;
   JournalState next;
-  if (Problem problem = open_journal(directory.get(), journal_name, settings.group, 2, *file, next.allocated)) {
+  if (Problem problem = open_journal(directory.get(), journal_name, settings.group, 2, *file, next.allocated,
+                                     !settings.power)) {
     return problem;
   }
   Read stop = Read::nothing;
@@ -258,7 +259,7 @@ inline Problem FileCore::load_journal() {
 /// A longer mapping of the same file, or one without pages of zeros that stand in for what couldn't be read.
 inline Problem FileCore::remap() {
   Mapping fresh;
-  if (Problem problem = map_journal(fresh, journal->fd.get(), state.allocated)) return problem;
+  if (Problem problem = map_journal(fresh, journal->fd.get(), state.allocated, !settings.power)) return problem;
   for (IndexTable& table : index.tables) table.mutex.lock();
   std::swap(journal->map, fresh);
   for (IndexTable& table : index.tables) table.mutex.unlock();
@@ -336,6 +337,17 @@ inline Problem FileCore::grow(std::uint64_t needed) {
   return unmapped;
 }
 
+/// Writes what is in `buffer`. With power loss in mind by a system call: only what was written so is on disk after an
+/// fdatasync on every system (POSIX). Else through memory, which a process that is killed leaves to the others just the
+/// same, for a fifth of the time; there is no limit on the size of files there, since the file doesn't grow.
+inline Problem FileCore::write_frame(std::uint64_t offset) noexcept {
+  if (settings.power) return write_all(journal->fd.get(), buffer.data(), buffer.size(), offset);
+  put_frame(journal->map.data() + offset, buffer.data(), buffer.size());
+  // A page that the disk doesn't take, or that somebody cut off, was replaced by one that nobody else sees.
+  if (journal->map.damaged()) return {"cannot be written", EIO, journal_name};
+  return {};
+}
+
 inline Problem FileCore::append(FrameType type, std::uint64_t sequence, const Id128& owner_id,
                                 const std::uint8_t* digest, bool claim) {
   // Nobody would read a frame with a lower one. Only a forged frame can have used them up.
@@ -367,14 +379,14 @@ inline Problem FileCore::append(FrameType type, std::uint64_t sequence, const Id
   if (claim) ++others;
   if (ends_run) others = size <= outcome_room ? 0 : others - 1;
   const std::uint64_t reserved = others * outcome_room;
-  if (claim) {
+  if (claim && settings.power) {
     // Room that others allocated is none where this process isn't allowed to write there (RLIMIT_FSIZE).
     if (Problem problem = check_file_size(offset + head.size + reserved)) return problem;
   }
   if (offset + head.size + reserved > state.allocated) {
     if (Problem problem = grow(offset + head.size + reserved)) return problem;
   }
-  if (Problem problem = write_all(journal->fd.get(), buffer.data(), buffer.size(), offset)) {
+  if (Problem problem = write_frame(offset)) {
     // What stands there now would be read by the next one, whole or not.
     static_cast<void>(zero(offset, offset + head.size));
     return problem;

@@ -298,6 +298,7 @@ class FileCore {
   Problem load_journal();
   Problem zero(std::uint64_t from, std::uint64_t to) const noexcept;
   Problem grow(std::uint64_t needed);
+  Problem write_frame(std::uint64_t offset) noexcept;
   Problem append(FrameType type, std::uint64_t sequence, const Id128& owner_id, const std::uint8_t* digest, bool claim);
   Problem sync_now(const Appended& target);
 

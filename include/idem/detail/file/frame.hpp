@@ -9,6 +9,7 @@
 #include <idem/detail/record_bytes.hpp>
 #include <idem/detail/sha256.hpp>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -284,6 +285,18 @@ inline Read read_frame(const std::uint8_t* journal, std::uint64_t limit, std::ui
 inline void move_frame(std::uint8_t* frame, const FrameSeal& to, std::uint64_t offset,
                        std::uint64_t durable_end) noexcept {
   frame_impl::seal_at(frame, load_le32(frame + frame_impl::at_content_size), to, offset, durable_end);
+}
+
+/// Writes a frame into a mapped journal. Its marker comes first: a process that is killed before the end leaves
+/// something that isn't zeros where the next frame goes, so that whoever looks there next sees that there is something
+/// to clear away. Each of its bytes is written once. REQUIRES: finish_frame() made it; `to` is a multiple of 8, and zero.
+inline void put_frame(std::uint8_t* to, const std::uint8_t* frame, std::size_t size) noexcept {
+  std::uint64_t first = 0;
+  std::memcpy(&first, frame, sizeof first);
+  // The bytes came into being in the kernel; an atomic word is nothing but its value.
+  reinterpret_cast<std::atomic<std::uint64_t>*>(to)->store(first, std::memory_order_relaxed);
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  std::memcpy(to + sizeof first, frame + sizeof first, size - sizeof first);
 }
 
 /// The 32 bytes of the digest of the key that a frame is about. Null for a seal, and where the content is too short for

@@ -112,21 +112,21 @@ inline std::uint64_t mapping_size(std::uint64_t file_size) noexcept {
   return file_size + (file_size / 2 > ahead ? file_size / 2 : ahead);
 }
 
-inline Problem map_journal(Mapping& map, int fd, std::uint64_t size) noexcept {
-  if (!map.map(fd, mapping_size(size), false)) return {};
-  Problem problem = map.map(fd, size, false);  // the limit on addresses (RLIMIT_AS) may allow just that
+inline Problem map_journal(Mapping& map, int fd, std::uint64_t size, bool writable) noexcept {
+  if (!map.map(fd, mapping_size(size), writable)) return {};
+  Problem problem = map.map(fd, size, writable);  // the limit on addresses (RLIMIT_AS) may allow just that
   problem.file = journal_name;
   return problem;
 }
 
-/// Opens what `name` stands for and reads its header.
+/// Opens what `name` stands for and reads its header. `writable`: frames may be put into the mapping.
 inline Problem open_journal(int directory, const char* name, bool group, unsigned max_links, JournalFile& out,
-                            std::uint64_t& size) noexcept {
+                            std::uint64_t& size, bool writable = false) noexcept {
   if (Problem problem = open_file(directory, name, Creation::never, group, out.fd, nullptr, max_links)) return problem;
   if (Problem problem = status_of(out.fd.get(), out.identity)) return problem;
   size = out.identity.size;
   if (size < journal_header_size) return {"the journal is shorter than its header; it was cut by somebody else"};
-  if (Problem problem = map_journal(out.map, out.fd.get(), size)) return problem;
+  if (Problem problem = map_journal(out.map, out.fd.get(), size, writable)) return problem;
   const char* why = nullptr;
   if (!decode_header(out.data(), journal_header_size, out.header, why)) return {why};
   out.seal = FrameSeal(out.header);
