@@ -17,7 +17,6 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>  // qsort: <algorithm> takes the compiler longer than all of this header
 #include <memory>
 #include <utility>
 
@@ -133,7 +132,7 @@ class Compaction {
   }
 
   Problem copy_snapshot() {
-    if (!offsets_.empty()) std::qsort(offsets_.data(), offsets_.size(), sizeof offsets_[0], compare_offsets);
+    sort_offsets();
     JournalHeader header = source_->header;
     header.journal = new_id();
     if (header.journal.empty()) return {"the system has no random bytes"};
@@ -284,10 +283,24 @@ class Compaction {
     return is_named(next_journal_name, next_->fd.get()) && is_named(compacting_name, compactor_.get());
   }
 
-  static int compare_offsets(const void* a, const void* b) noexcept {
-    const std::uint64_t first = *static_cast<const std::uint64_t*>(a);
-    const std::uint64_t second = *static_cast<const std::uint64_t*>(b);
-    return first < second ? -1 : first > second ? 1 : 0;
+  /// By their digits from the lowest on (Knuth, The Art of Computer Programming 3, 5.2.5, algorithm R).
+  void sort_offsets() {
+    Array<std::uint64_t> other(offsets_);
+    std::uint64_t* from = offsets_.data();
+    std::uint64_t* to = other.data();
+    const std::size_t size = offsets_.size();
+    for (unsigned shift = 3; shift < 64 && (cut_ >> shift) != 0; shift += 8) {
+      const auto digit = [shift](std::uint64_t offset) {
+        const std::uint64_t low = offset >> shift & 255;
+        return static_cast<std::size_t>(low);
+      };
+      std::size_t begins[257] = {};
+      for (std::size_t i = 0; i < size; ++i) ++begins[digit(from[i]) + 1];
+      for (std::size_t i = 1; i < 256; ++i) begins[i] += begins[i - 1];
+      for (std::size_t i = 0; i < size; ++i) to[begins[digit(from[i])]++] = from[i];
+      std::swap(from, to);
+    }
+    if (from != offsets_.data()) offsets_ = std::move(other);
   }
 
   static constexpr std::uint64_t small_tail = std::uint64_t{1} << 16;

@@ -38,6 +38,7 @@ inline Problem FileCore::enter_with_turn(std::int64_t timeout) {
         if (Problem problem = check_journal(same_names, current)) return problem;
         if (current) {
           if (Problem problem = catch_up()) return problem;
+          in_order_ = true;
           locked.stays = true;
           return {};
         }
@@ -121,6 +122,7 @@ inline Problem FileCore::create_journal() {
 }
 
 inline Problem FileCore::settle_old_journal() {
+  in_order_ = false;  // the name `journal` may stand for another file afterwards
   FileStatus old;
   if (const Problem problem = status_of(directory.get(), old_journal_name, old)) {
     return problem.error == ENOENT ? Problem{} : problem;
@@ -215,6 +217,10 @@ inline Problem FileCore::prepare_page(bool same_file) {
 inline Problem FileCore::check_journal(bool same_names, bool& current) {
   FileStatus now;
   const bool known = same_names && journal != nullptr;
+  // The file's size is asked for where the frames come near to where it was the last time. Now and then all the same,
+  // since somebody who cuts a journal that is in use wants to be told.
+  current = known && ++unasked_ % 64 != 0 && page.durable_end(journal->header.generation) != 0 && !journal->map.damaged();
+  if (current) return prepare_page(true);
   if (const Problem problem =
           known ? status_of(journal->fd.get(), now) : status_of(directory.get(), journal_name, now)) {
     if (problem.error != ENOENT) return problem;
@@ -226,14 +232,17 @@ inline Problem FileCore::check_journal(bool same_names, bool& current) {
   }
   current = journal != nullptr && now.inode == journal->identity.inode && now.device == journal->identity.device;
   if (!current) return {};
-  if (now.size < state.allocated) return {"the journal was cut by somebody else; restore it from a backup"};
-  state.allocated = now.size;
-  if (now.size > journal->map.size() || journal->map.damaged()) {
-    if (Problem problem = remap()) return problem;
-  }
+  if (Problem problem = has_size(now.size)) return problem;
   if (Problem problem = prepare_page(known)) return problem;
   if (!same_names) names_.confirm();
   return {};
+}
+
+/// Takes note of the journal's size and maps all of it. REQUIRES: the store lock held, a journal loaded.
+inline Problem FileCore::has_size(std::uint64_t size) {
+  if (size < state.allocated) return {"the journal was cut by somebody else; restore it from a backup"};
+  state.allocated = size;
+  return size > journal->map.size() || journal->map.damaged() ? remap() : Problem{};
 }
 
 inline Problem FileCore::load_journal() {
@@ -272,6 +281,14 @@ inline Problem FileCore::catch_up() {
     if (Problem problem = read_frames(index, state, *journal, stop)) return problem;
     // A page of zeros stands where the disk gave nothing: that says nothing about the journal.
     if (journal->map.damaged()) return {"cannot be read", EIO, journal_name};
+    // What others appended may begin, or go on, where the file ended the last time.
+    if (stop != Read::nothing || state.allocated - state.end < frame_head_size) {
+      FileStatus now;
+      if (Problem problem = status_of(journal->fd.get(), now)) return problem;
+      const std::uint64_t before = state.allocated;
+      if (Problem problem = has_size(now.size)) return problem;
+      if (state.allocated != before) continue;
+    }
     const PageHints hints{page.durable_end(journal->header.generation), page.sequence()};
     const bool missing = hints.sequence > state.last_sequence;
     // A process that died left at most the beginning of its frame where the next one goes. After a crash of the machine
@@ -316,6 +333,10 @@ inline Problem FileCore::zero(std::uint64_t from, std::uint64_t to) const noexce
 }
 
 inline Problem FileCore::grow(std::uint64_t needed) {
+  FileStatus now;
+  if (Problem problem = status_of(journal->fd.get(), now)) return problem;
+  if (Problem problem = has_size(now.size)) return problem;
+  if (needed <= state.allocated) return {};
   constexpr std::uint64_t least = std::uint64_t{1} << 20;
   constexpr std::uint64_t most = std::uint64_t{1} << 23;
   std::uint64_t more = state.allocated / 4;
@@ -350,6 +371,7 @@ inline Problem FileCore::write_frame(std::uint64_t offset) noexcept {
 
 inline Problem FileCore::append(FrameType type, std::uint64_t sequence, const Id128& owner_id,
                                 const std::uint8_t* digest, bool claim) {
+  in_order_ = false;
   // Nobody would read a frame with a lower one. Only a forged frame can have used them up.
   if (sequence == 0) return {"the journal's sequence numbers are used up"};
   const std::uint64_t offset = state.end;
@@ -393,6 +415,7 @@ inline Problem FileCore::append(FrameType type, std::uint64_t sequence, const Id
   }
   static_cast<void>(apply_frame(index, state, *journal, offset, head));
   publish();
+  in_order_ = true;
   return {};
 }
 

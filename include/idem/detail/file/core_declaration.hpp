@@ -118,13 +118,23 @@ class FileCore {
     }
     // Given back also where memory runs out.
     Entered entered{*this};
-    const Problem problem = enter_with_turn(timeout);
+    // The lock was never given up since another thread of this process left everything in order.
+    const Problem problem = passed_on_ != 0 ? Problem{} : enter_with_turn(timeout);
     entered.stays = !problem;
     return problem;
   }
 
+  /// Gives the lock back: to the next thread of this process, if one is about to come, which finds everything as this
+  /// one leaves it; but not for so long that other processes are kept out.
   void leave() noexcept {
-    lock.release(page);
+    passed_on_ = may_pass_on() ? passed_on_ + 1 : 0;
+    if (passed_on_ == 0) lock.release(page);
+    const bool keeps = passed_on_ != 0;
+    turn.give_back();
+    // Whoever was about to come may just have given up.
+    if (!keeps || !turn.take_unwanted()) return;
+    if (passed_on_ != 0) lock.release(page);
+    passed_on_ = 0;
     turn.give_back();
   }
 
@@ -288,6 +298,11 @@ class FileCore {
     std::uint64_t sequence = 0;
   };
 
+  bool may_pass_on() const noexcept {
+    return in_order_ && turn.wanted() && passed_on_ < (page.lock_bell().has_sleepers() ? 4 : 32) &&
+           !journal->map.damaged();
+  }
+
   Problem enter_with_turn(std::int64_t timeout);
   Problem catch_up();
   Problem open_files(std::int64_t timeout);
@@ -295,6 +310,7 @@ class FileCore {
   Problem prepare_page(bool same_file);
   Problem create_journal();
   Problem check_journal(bool same_names, bool& current);
+  Problem has_size(std::uint64_t size);
   Problem load_journal();
   Problem zero(std::uint64_t from, std::uint64_t to) const noexcept;
   Problem grow(std::uint64_t needed);
@@ -326,6 +342,9 @@ class FileCore {
   bool page_seen_ = false;
   bool page_is_new_ = false;  // made by the last look at it, so that it says nothing about who synced what
   DirectoryNames names_;      // REQUIRES: entered
+  unsigned unasked_ = 0;      // REQUIRES: entered; how often the journal's size was taken for granted
+  int passed_on_ = 0;         // REQUIRES: the turn; how many threads have had the lock since it was taken, but one
+  bool in_order_ = false;     // REQUIRES: entered; whether everything that was begun since was done
 
   Id128 dead_ = {};  // the owner that was last found dead; nobody has the name of zeros
 };

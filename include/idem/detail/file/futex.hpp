@@ -24,6 +24,13 @@ inline std::int64_t monotonic_micros() noexcept {
   return std::int64_t{now.tv_sec} * 1'000'000 + now.tv_nsec / 1000;
 }
 
+/// For loops that look again at what another thread is about to change.
+inline void pause_briefly() noexcept {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#endif
+}
+
 inline constexpr std::uint32_t one_sleeper = 1;
 inline constexpr std::uint32_t all_sleepers = 0x7fffffffu;
 
@@ -104,6 +111,9 @@ class Bell {
 
   /// The next ring makes the system call.
   void expect_sleepers() const noexcept { asleep_.store(1); }
+
+  /// Whether somebody may be sleeping.
+  bool has_sleepers() const noexcept { return asleep_.load(std::memory_order_relaxed) != 0; }
 
   /// Where it wakes fewer than all, who is woken sees to it that the others are, too: by `expect_sleepers`.
   void ring(std::uint32_t how_many) const noexcept {
