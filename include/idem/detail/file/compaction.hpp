@@ -31,6 +31,7 @@ enum class Purpose : std::uint8_t {
   shrink = 1,   ///< Only expired and superseded frames are left out; anything amiss ends it.
   recover = 2,  ///< After a failed fdatasync: the new journal is one that is known to be on disk.
   repair = 3,   ///< Damage is accepted: what can't be read is left behind. Where it is poisoned as well, recovers.
+  upgrade = 4,  ///< As `shrink`, into the newest format.
 };
 
 /// One compaction. The old journal stays under a name of its own until the new one is on disk, so that a crash at any
@@ -99,7 +100,7 @@ class Compaction {
     const bool poisoned = core_.page.poisoned();
     // A journal may be damaged as well, or hold what can't be read any more, which recover() refuses: then repair() has
     // to get through.
-    cures_ = poisoned && purpose_ != Purpose::shrink;
+    cures_ = poisoned && (purpose_ == Purpose::recover || purpose_ == Purpose::repair);
     if (poisoned && !cures_) return FileCore::poisoned();
     FileStatus old;
     if (!poisoned && !status_of(core_.directory.get(), old_journal_name, old)) {
@@ -124,7 +125,6 @@ class Compaction {
     // What has expired by this clock is gone: it must not be waited for again by one that was set back.
     core_.page.time_seen(std::int64_t{now_.time_since_epoch().count()});
     for (IndexTable& table : core_.index.tables) {
-      const std::lock_guard guard(table.mutex);
       table.for_each([this](Place place) { offsets_.push(place.offset); });
     }
     // The mapping of the store may be replaced meanwhile; this one is the compaction's own.
@@ -136,6 +136,7 @@ class Compaction {
     JournalHeader header = source_->header;
     header.journal = new_id();
     if (header.journal.empty()) return {"the system has no random bytes"};
+    if (purpose_ == Purpose::upgrade) header.format = journal_format;
     header.generation += 1;
     header.base_sequence = base_sequence_;
     header.created_at = static_cast<std::uint64_t>(std::int64_t{now_.time_since_epoch().count()});

@@ -59,7 +59,8 @@ class Turn {
  private:
   // Microseconds.
   static constexpr std::int64_t patience = 100;  // between two who are woken although others use the lock
-  static constexpr std::int64_t longest_nap = 500;
+  static constexpr std::int64_t short_nap = 500;
+  static constexpr std::int64_t long_nap = 100'000;
   static constexpr std::int64_t longest_wait = 1000;  // before somebody goes first
   static constexpr int looks = 200;
 
@@ -88,14 +89,18 @@ class Turn {
     std::unique_lock lock(mutex_);
     asleep_.fetch_add(1);
     bool first = false;
+    bool watches = false;
     bool mine = false;
-    for (;;) {
+    for (int naps = 0;; ++naps) {
       mine = may_take(first) && try_take();
       const std::int64_t waited = mine ? 0 : monotonic_micros() - began;
       if (mine || waited >= micros) break;
+      // A release that woke nobody may have been the last one, so that one sleeper looks again in a moment.
+      watches = watches || !watched_;
+      watched_ = true;
+      const std::int64_t nap = watches ? short_nap << (naps < 4 ? naps : 4) : long_nap;
       const std::int64_t left = micros - waited;
-      const std::chrono::microseconds nap(left < longest_nap ? left : longest_nap);
-      (first ? first_free_ : free_).wait_for(lock, nap);
+      (first ? first_free_ : free_).wait_for(lock, std::chrono::microseconds(left < nap ? left : nap));
       woken_.store(false);
       if (!first && monotonic_micros() - began >= longest_wait) first = !first_in_line_.exchange(true);
       lock.unlock();
@@ -105,6 +110,10 @@ class Turn {
     }
     asleep_.fetch_sub(1);
     if (first) first_in_line_.store(false);
+    if (watches) {
+      watched_ = false;
+      free_.notify_one();  // who is woken watches next
+    }
     return mine || try_take();  // others may have left it to this one
   }
 
@@ -116,6 +125,7 @@ class Turn {
   std::atomic<bool> barged_{false};         // somebody took it without having slept since the last one was woken
   std::atomic<std::int64_t> woke_at_{0};
   std::mutex mutex_;
+  bool watched_ = false;  // REQUIRES: mutex_; one of the sleepers looks again without being woken
   std::condition_variable free_;
   std::condition_variable first_free_;
 };
