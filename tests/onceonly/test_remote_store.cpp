@@ -143,7 +143,7 @@ TEST_CASE("a lease that ended without an outcome is in doubt for everybody, and 
     const idem::Reply doubt = there.store.claim(key, request(), nullptr);
     CHECK(doubt.answer == Answer::in_doubt);
     CHECK(doubt.record.started_at == claimed.record.started_at);
-    CHECK(there.store.find(key).answer == Answer::in_doubt);
+    CHECK(there.store.find(secret_key).answer == Answer::in_doubt);
   }
   server.advance(31s);
   Other rerunning(server);
@@ -155,7 +155,7 @@ TEST_CASE("a lease that ended without an outcome is in doubt for everybody, and 
   const idem::FinishRequest late{claimed.record.owner, 1h, {}};
   CHECK(here.store.complete(key, late).answer == Answer::stale);
   CHECK(rerunning.store.complete(key, {taken.record.owner, 1h, {}}).answer == Answer::ok);
-  CHECK(here.store.find(key).answer == Answer::completed);
+  CHECK(here.store.find(secret_key).answer == Answer::completed);
 }
 
 TEST_CASE("a guard reports a doubt of another machine, asks recover_with, or resolves it by hand") {
@@ -340,7 +340,7 @@ TEST_CASE("doubts are told by version, else by first_seen_at, and without either
       if (asked.url.find("/ai/status") != std::string::npos) return answer(200, status, headers);
       return answer(200, granted, headers);
     };
-    const Client client({.api_key = key, .transport = std::make_shared<Respond>(Respond{respond})});
+    const Client client({.api_key = secret_key, .transport = std::make_shared<Respond>(Respond{respond})});
     RemoteStore store(client);
     return store.claim(idem::make_key("f", 1), request(), nullptr).answer;
   };
@@ -365,7 +365,7 @@ TEST_CASE("doubts are told by version, else by first_seen_at, and without either
   CHECK(verdict(with({{"version", -1}}), running, date) == Answer::refused);
   CHECK(verdict(with({{"version", "2"}}), running, date) == Answer::refused);
 
-  const Client client({.api_key = key, .transport = std::make_shared<Script>(std::vector<Response>{answer(200, granted)})});
+  const Client client({.api_key = secret_key, .transport = std::make_shared<Script>(std::vector<Response>{answer(200, granted)})});
   idem::onceonly::UndetectingRemoteStore blind(client);
   CHECK_FALSE(blind.traits().detects_doubt);
   CHECK(blind.claim(idem::make_key("f", 1), request(), nullptr).answer == Answer::acquired);
