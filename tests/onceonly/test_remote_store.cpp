@@ -1,6 +1,7 @@
 // RemoteStore: the protocol over leases of the service.
 #include <idem/claim.hpp>
 #include <idem/idempotent.hpp>
+#include <idem/make_key.hpp>
 #include <idem/onceonly/remote_store.hpp>
 #include <idem/testing/conformance.hpp>
 
@@ -143,7 +144,7 @@ TEST_CASE("a lease that ended without an outcome is in doubt for everybody, and 
     const idem::Reply doubt = there.store.claim(key, request(), nullptr);
     CHECK(doubt.answer == Answer::in_doubt);
     CHECK(doubt.record.started_at == claimed.record.started_at);
-    CHECK(there.store.find(secret_key).answer == Answer::in_doubt);
+    CHECK(there.store.find(key).answer == Answer::in_doubt);
   }
   server.advance(31s);
   Other rerunning(server);
@@ -155,7 +156,7 @@ TEST_CASE("a lease that ended without an outcome is in doubt for everybody, and 
   const idem::FinishRequest late{claimed.record.owner, 1h, {}};
   CHECK(here.store.complete(key, late).answer == Answer::stale);
   CHECK(rerunning.store.complete(key, {taken.record.owner, 1h, {}}).answer == Answer::ok);
-  CHECK(here.store.find(secret_key).answer == Answer::completed);
+  CHECK(here.store.find(key).answer == Answer::completed);
 }
 
 TEST_CASE("a guard reports a doubt of another machine, asks recover_with, or resolves it by hand") {
