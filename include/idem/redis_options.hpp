@@ -50,8 +50,9 @@ struct RedisOptions {
 
   /// Encrypts with TLS 1.2 or later, and verifies the server's certificate and that it is made out to the host as it's
   /// named here, be that a name or an address. Nothing is ever sent unencrypted then: whatever is wrong makes
-  /// operations unavailable with the reason. Needs OpenSSL and a program that was built with IDEM_REDIS_TLS=1 (CMake:
-  /// idem::redis_tls); in others every operation is unavailable and says so. The files are read at each connect.
+  /// operations unavailable with the reason. Needs OpenSSL and a program that was built with IDEM_REDIS_TLS=1, the same
+  /// in all its parts (CMake: idem::redis_tls); in others every operation is unavailable and says so. The files are
+  /// read at each connect.
   bool tls = false;
   std::string tls_ca_file = {};    ///< PEM, who is trusted; empty: whom the system trusts.
   std::string tls_cert_file = {};  ///< PEM, of this client with its chain, where the server asks for one.

@@ -32,7 +32,7 @@ RULES = [
 # Libraries beyond the standard one, and the only headers that may include them, themselves or by way of each other: the
 # groups of CMakeLists.txt. What is outside of a group builds without its library.
 LIBRARIES = [
-    (r"hiredis.*", r"redis_store\.hpp|detail/redis/.*"),
+    (r"hiredis.*|openssl/.*", r"redis_store\.hpp|detail/redis/.*"),
     (r"curl/.*|nlohmann/.*", r"onceonly/.*"),
 ]
 # What costs too much to include, and the headers that may all the same.

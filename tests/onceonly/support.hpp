@@ -24,7 +24,7 @@ using idem::onceonly::Request;
 using idem::onceonly::Response;
 using idem::onceonly::TransportFailure;
 
-inline constexpr const char* key = "once_live_secret_key";
+inline constexpr const char* secret_key = "once_live_secret_key";
 
 inline Response answer(int status, const std::string& body, std::vector<idem::onceonly::Header> headers = {}) {
   Response response;
@@ -80,7 +80,7 @@ struct Pauses {
 
 inline ClientOptions options(const std::shared_ptr<Script>& script, unsigned retries = 0, Pauses pauses = {}) {
   ClientOptions options;
-  options.api_key = key;
+  options.api_key = secret_key;
   options.base_url = "http://service.test/v1";
   options.max_retries_429 = retries;
   options.transport = script;
@@ -102,7 +102,7 @@ struct Scripted {
 };
 
 /// A client of a real server.
-inline ClientOptions options(const onceonly_server::Server& server, const std::string& api_key = key) {
+inline ClientOptions options(const onceonly_server::Server& server, const std::string& api_key = secret_key) {
   ClientOptions options;
   options.api_key = api_key;
   options.base_url = server.url();

@@ -123,7 +123,7 @@ TEST_CASE("a heartbeat that hangs doesn't keep run_fn from returning") {
     --inside;
     return failure(TransportFailure::cancelled);
   };
-  const Client client({.api_key = key, .transport = std::make_shared<Respond>(Respond{respond})});
+  const Client client({.api_key = secret_key, .transport = std::make_shared<Respond>(Respond{respond})});
   client.ai.run_fn(
       "k",
       [&] {
@@ -191,7 +191,7 @@ TEST_CASE("a heartbeat that pauses before a retry doesn't keep run_fn from retur
     return answer(429, Json::object(), {{"Retry-After", "59"}});
   };
   const Client client(
-      {.api_key = key, .max_retries_429 = 5, .transport = std::make_shared<Respond>(Respond{respond})});
+      {.api_key = secret_key, .max_retries_429 = 5, .transport = std::make_shared<Respond>(Respond{respond})});
   client.ai.run_fn("k", [&] { while (extends == 0) std::this_thread::yield(); }, {.extend_every = 1ms});
   CHECK(extends == 1);
 }
@@ -383,7 +383,7 @@ TEST_CASE("the service's refusals arrive as the errors they are") {
   const Client tiny = with("once_tiny");
   for (int i = 0; i < 3; ++i) CHECK(tiny.check_lock("tiny " + std::to_string(i)).should_proceed());
   CHECK_THROWS_AS(tiny.check_lock("tiny 4"), OverLimitError);
-  const Client client = with(key);
+  const Client client = with(secret_key);
   CHECK_THROWS_AS(client.check_lock(""), ValidationError);
   server.limit_rate(1, 10s);
   client.me();

@@ -267,9 +267,9 @@ TEST_CASE("options: the key is needed, the environment stands in, and addresses 
 
 TEST_CASE("SEC: neither the API key nor a tool's secret reaches an error, even where the service sends them back") {
   const std::string secret = "tool_secret_value";
-  for (const Json& echo : {Json{{"detail", {{"error", std::string("no such key ") + key}, {"input", {{"secret", secret}}},
+  for (const Json& echo : {Json{{"detail", {{"error", std::string("no such key ") + secret_key}, {"input", {{"secret", secret}}},
                                             {secret, 1}}}},
-                           Json{{"detail", std::string(key) + secret}}, Json{{"message", secret}, {"list", {key, secret}}}}) {
+                           Json{{"detail", std::string(secret_key) + secret}}, Json{{"message", secret}, {"list", {secret_key, secret}}}}) {
     for (const int status : {400, 401, 402, 403, 409, 422, 429, 500}) {
       Scripted scripted({answer(status, echo)});
       const Thrown error = thrown([&] {
@@ -278,7 +278,7 @@ TEST_CASE("SEC: neither the API key nor a tool's secret reaches an error, even w
       });
       CHECK(error.status == status);
       const std::string all = error.message + error.detail.dump();
-      CHECK(all.find(key) == std::string::npos);
+      CHECK(all.find(secret_key) == std::string::npos);
       CHECK(all.find(secret) == std::string::npos);
       CHECK(all.find("[redacted]") != std::string::npos);
     }
@@ -290,17 +290,17 @@ TEST_CASE("SEC: neither the API key nor a tool's secret reaches an error, even w
   const Thrown echoed = thrown([&] { return echoing.client.gov.create_tool(tool); });
   CHECK(echoed.detail["body"].get<std::string>().find("oted") == std::string::npos);
 
-  Client throwing({.api_key = key, .transport = std::make_shared<Respond>(Respond{[](const Request& request) -> Response {
+  Client throwing({.api_key = secret_key, .transport = std::make_shared<Respond>(Respond{[](const Request& request) -> Response {
                      throw std::runtime_error(request.headers.at(0).value);
                    }})});
   const Thrown error = thrown([&] { return throwing.usage(); });
   CHECK(error.type == "Transport");
-  CHECK(error.message.find(key) == std::string::npos);
+  CHECK(error.message.find(secret_key) == std::string::npos);
   try {
-    Client({.api_key = std::string(key) + "\r\n"});
+    Client({.api_key = std::string(secret_key) + "\r\n"});
     CHECK(false);
   } catch (const std::invalid_argument& refused) {
-    CHECK(std::string(refused.what()).find(key) == std::string::npos);
+    CHECK(std::string(refused.what()).find(secret_key) == std::string::npos);
   }
 }
 

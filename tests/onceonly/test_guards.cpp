@@ -2,6 +2,7 @@
 #include <idem/claim.hpp>
 #include <idem/file_store.hpp>
 #include <idem/idempotent.hpp>
+#include <idem/make_key.hpp>
 #include <idem/onceonly/check_lock_with.hpp>
 #include <idem/onceonly/forward_to.hpp>
 #include <idem/testing/recording_observer.hpp>

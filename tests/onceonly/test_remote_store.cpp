@@ -1,6 +1,7 @@
 // RemoteStore: the protocol over leases of the service.
 #include <idem/claim.hpp>
 #include <idem/idempotent.hpp>
+#include <idem/make_key.hpp>
 #include <idem/onceonly/remote_store.hpp>
 #include <idem/testing/conformance.hpp>
 
@@ -340,7 +341,7 @@ TEST_CASE("doubts are told by version, else by first_seen_at, and without either
       if (asked.url.find("/ai/status") != std::string::npos) return answer(200, status, headers);
       return answer(200, granted, headers);
     };
-    const Client client({.api_key = key, .transport = std::make_shared<Respond>(Respond{respond})});
+    const Client client({.api_key = secret_key, .transport = std::make_shared<Respond>(Respond{respond})});
     RemoteStore store(client);
     return store.claim(idem::make_key("f", 1), request(), nullptr).answer;
   };
@@ -365,7 +366,7 @@ TEST_CASE("doubts are told by version, else by first_seen_at, and without either
   CHECK(verdict(with({{"version", -1}}), running, date) == Answer::refused);
   CHECK(verdict(with({{"version", "2"}}), running, date) == Answer::refused);
 
-  const Client client({.api_key = key, .transport = std::make_shared<Script>(std::vector<Response>{answer(200, granted)})});
+  const Client client({.api_key = secret_key, .transport = std::make_shared<Script>(std::vector<Response>{answer(200, granted)})});
   idem::onceonly::UndetectingRemoteStore blind(client);
   CHECK_FALSE(blind.traits().detects_doubt);
   CHECK(blind.claim(idem::make_key("f", 1), request(), nullptr).answer == Answer::acquired);

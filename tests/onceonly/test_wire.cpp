@@ -172,7 +172,7 @@ TEST_CASE("each call sends what the contract says, blocking and not") {
       const Received& received = all[0];
       CHECK(received.method == row.method);
       CHECK(received.target == std::string("/v1") + row.target);
-      CHECK(header(received, "authorization") == std::string("Bearer ") + key);
+      CHECK(header(received, "authorization") == std::string("Bearer ") + secret_key);
       CHECK(header(received, "content-type") == "application/json");
       CHECK(header(received, "user-agent").substr(0, 5) == "idem/");
       CHECK(header(received, "x-request-id").empty());

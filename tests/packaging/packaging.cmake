@@ -9,6 +9,7 @@ function(idem_packaging name)
             "--scratch=${PROJECT_BINARY_DIR}/packaging/${name}" "--cmake=${CMAKE_COMMAND}"
             "--compiler=${CMAKE_CXX_COMPILER}" "--launcher=${CMAKE_CXX_COMPILER_LAUNCHER}"
             "--version=${PROJECT_VERSION}" $<$<TARGET_EXISTS:idem::redis>:--redis>
+            $<$<TARGET_EXISTS:idem::redis_tls>:--redis-tls>
             $<$<TARGET_EXISTS:idem::onceonly>:--onceonly>)
   set_tests_properties(packaging.${name} PROPERTIES TIMEOUT 300 LABELS packaging)
   foreach(program IN LISTS ARGN)

@@ -14,6 +14,7 @@ for option in ("source", "scratch", "cmake", "compiler", "launcher", "version"):
     parser.add_argument(f"--{option}", required=True)
 parser.add_argument("--redis", action="store_true", help="hiredis is here")
 parser.add_argument("--onceonly", action="store_true", help="libcurl and nlohmann-json are here")
+parser.add_argument("--redis-tls", action="store_true", help="OpenSSL is here, too")
 arguments = parser.parse_args()
 groups = [group for group in ("redis", "onceonly") if getattr(arguments, group)]
 
@@ -125,6 +126,13 @@ def find_package():
     build(tree)
     run_consumers(tree)
     clean_flags(tree)
+    if arguments.redis_tls:
+        with_tls = (f"-DCMAKE_PREFIX_PATH={moved}", "-DTLS=ON", "-DCOMPONENTS=COMPONENTS;redis_tls")
+        configure(here / "find_package", scratch / "tls", *with_tls)
+        build(scratch / "tls", "--target", "redis_tls_consumer")
+        run(scratch / "tls" / "redis_tls_consumer")
+        configure(here / "find_package", scratch / "refused_tls", *with_tls, "-DCMAKE_DISABLE_FIND_PACKAGE_OpenSSL=ON",
+                  refused="idem::redis_tls: OpenSSL 1.1.1 or later is not found")
     # Who needs no hiredis doesn't miss it; who does is told.
     without = (f"-DCMAKE_PREFIX_PATH={moved}", "-DIDEM_HIREDIS_LIBRARY=")
     configure(here / "find_package", scratch / "without", *without)
@@ -198,6 +206,10 @@ def compile_with_pkg_config(prefix):
         flags = shlex.split(run("pkg-config", "--cflags", "--libs", f"idem-{group}", output=True, env=folder))
         run(compiler, "-std=c++20", here / f"{group}_consumer.cpp", "-o", scratch / f"{group}_consumer", *flags)
     run_consumers(scratch)
+    if arguments.redis_tls:
+        flags = shlex.split(run("pkg-config", "--cflags", "--libs", "idem-redis-tls", output=True, env=folder))
+        run(compiler, "-std=c++20", here / "redis_tls_consumer.cpp", "-o", scratch / "redis_tls_consumer", *flags)
+        run(scratch / "redis_tls_consumer")
 
 
 def pkg_config():

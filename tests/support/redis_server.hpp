@@ -99,6 +99,8 @@ struct RedisServerOptions {
   /// As whom the plain client looks in, where the server asks.
   std::string user = {};
   std::string password = {};
+  /// The port is one for TLS; `arguments` names the files.
+  bool tls = false;
   /// The server's clock can be stepped; see can_step_clock().
   bool steppable_clock = false;
   /// Where its directory is made: for servers of processes that are killed, and can't remove it.
@@ -137,7 +139,8 @@ class RedisServer {
 
   /// Starts it (again), at the same port and with what it kept in its directory. Returns when it answers.
   void start() {
-    std::ofstream(directory_ / "conf") << "bind 127.0.0.1\nport " << port_ << "\nunixsocket " << unix_socket()
+    std::ofstream(directory_ / "conf") << "bind 127.0.0.1\n" << (options_.tls ? "port 0\ntls-port " : "port ") << port_
+                                       << "\nunixsocket " << unix_socket()
                                        << "\ndir " << directory()
                                        << "\nsave \"\"\nappendonly no\nrepl-diskless-sync-delay 0\n";
     std::vector<std::string> words{"redis-server", directory_ / "conf"};

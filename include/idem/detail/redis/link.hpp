@@ -45,6 +45,7 @@ class Link {
       if (result == Shaken::good) {
         result = Handshake(wire_, reader_, settings_, deadline, facts).run(why);
       }
+      if (result == Shaken::lost && wire_.is_refused()) result = Shaken::refused;
       if (result == Shaken::good && settings_.gate != nullptr && !settings_.gate(settings_.gate_context, facts, why)) {
         result = Shaken::refused;
       }

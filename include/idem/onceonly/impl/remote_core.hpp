@@ -10,6 +10,7 @@
 #include <idem/detail/store_clock.hpp>
 #include <idem/detail/watch_list.hpp>
 #include <idem/key.hpp>
+#include <idem/onceonly/check_lock_result.hpp>
 #include <idem/onceonly/impl/base64.hpp>
 #include <idem/onceonly/impl/lease_api.hpp>
 #include <idem/onceonly/impl/lease_table.hpp>
