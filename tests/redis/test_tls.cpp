@@ -436,12 +436,13 @@ TEST_CASE("HIR-17: a port without TLS is sent nothing but the first message of T
   for (const char* const answer : {"-ERR unknown command\r\n", "+OK\r\n", ""}) {
     Eavesdropper ear(answer);
     options.port = ear.port();
-    const std::string why = complaint(options);
-    if (*answer != '\0') {
-      CHECK_HAS(why, "is it TLS at all?");
-    } else {
-      CHECK_HAS(why, "in time");
-    }
+    // On a busy machine the time may be over before anything was said.
+    std::string why;
+    CHECK(eventually([&] {
+      why = complaint(options);
+      return !ear.heard().empty() && (*answer == '\0' || why.find("is it TLS at all?") != std::string::npos);
+    }));
+    if (*answer == '\0') CHECK_HAS(why, "in time");
     const std::vector<std::string> heard = ear.heard();
     REQUIRE_FALSE(heard.empty());
     for (const std::string& bytes : heard) {
@@ -498,7 +499,7 @@ TEST_CASE("HIR-03: a server that takes its time over TLS costs no more than the 
   Channel channel(tls_settings_for(proxy.port()));
   REQUIRE(echoes(channel, "a"));
   proxy.hold(Way::to_client);
-  CHECK(echo(channel, "b", in_millis(50)) == Sent::unknown);
+  CHECK(echo_in_vain(channel, "b", 50) == Sent::unknown);
   proxy.release(Way::to_client);
   CHECK(echoes(channel, "c"));
   CHECK(channel.connections() == 1);
