@@ -22,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include "../tests/support/redis_groups.hpp"
 #include "../tests/support/redis_server.hpp"
 #include "invoice.hpp"
 #include "redis_peers.hpp"
@@ -35,6 +36,7 @@ using support::RedisServer;
 
 struct Settings {
   std::string filter;
+  bool cluster = false;
   int rounds = 9;
   double seconds = 0.3;
 };
@@ -138,15 +140,15 @@ void fill(Peer& peer) {
   for (int user_id = 0; user_id < known_users; ++user_id) caller->pair(user_id, amount_of(user_id));
 }
 
-Result measure(RedisServer& server, const Contestant& contestant, const Case& what, double seconds) {
-  server.command({"FLUSHALL", "SYNC"});
-  const auto peer = contestant.open(server.port());
-  if (what.work == Work::duplicate) fill(*peer);
+/// `cpu()`: the processor time that the servers have used.
+template <class Cpu>
+Result measure(Peer& peer, const Case& what, double seconds, Cpu cpu_seconds) {
+  if (what.work == Work::duplicate) fill(peer);
   Board board;
   std::vector<std::thread> threads;
   for (int thread = 0; thread < what.threads; ++thread) {
     threads.emplace_back([&, thread] {
-      const auto caller = peer->caller();
+      const auto caller = peer.caller();
       if (what.work == Work::pair) {
         make_pairs(board, *caller, thread);
       } else {
@@ -157,16 +159,22 @@ Result measure(RedisServer& server, const Contestant& contestant, const Case& wh
   while (board.ready.load() != what.threads) pause(0.001);
   board.phase = Phase::warm;
   pause(warm_up);
-  const double cpu = server.cpu_seconds();
+  const double cpu = cpu_seconds();
   const auto begin = std::chrono::steady_clock::now();
   board.phase = Phase::measure;
   pause(seconds);
   board.phase = Phase::stop;
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
-  const double spent = server.cpu_seconds() - cpu;
+  const double spent = cpu_seconds() - cpu;
   for (std::thread& thread : threads) thread.join();
   const auto calls = static_cast<double>(board.calls.load());
   return {calls / elapsed.count(), spent / calls};
+}
+
+Result measure(RedisServer& server, const Contestant& contestant, const Case& what, double seconds) {
+  server.command({"FLUSHALL", "SYNC"});
+  const auto peer = contestant.open(server.port());
+  return measure(*peer, what, seconds, [&server] { return server.cpu_seconds(); });
 }
 
 /// The results of each cell, one for each round.
@@ -317,12 +325,60 @@ void print_round_trips(RedisServer& server) {
   if (scripts != known_users || others != 0) bench::give_up("duplicate", "isn't one round trip");
 }
 
+/// idem on three primaries and on one, in turns.
+void compare_cluster(const Settings& settings) {
+  support::RedisCluster cluster({}, false);
+  RedisServer server;
+  idem::RedisOptions there;
+  there.cluster_nodes = cluster.addresses();
+  idem::RedisOptions here;
+  here.port = server.port();
+  const auto cpu_of_all = [&] {
+    double sum = 0;
+    for (std::size_t i = 0; i < cluster.size(); ++i) sum += cluster[i].cpu_seconds();
+    return sum;
+  };
+  for (const Case& what : cases) {
+    if (std::string_view(what.name).find(settings.filter) == std::string_view::npos) continue;
+    std::vector<double> many, one, rates, costs;
+    for (int round = 0; round < settings.rounds; ++round) {
+      for (std::size_t i = 0; i < cluster.size(); ++i) cluster[i].command({"FLUSHALL", "SYNC"});
+      server.command({"FLUSHALL", "SYNC"});
+      const auto in_cluster = [&] {
+        bench::IdemPeer peer(there);
+        return measure(peer, what, settings.seconds, cpu_of_all);
+      };
+      const auto on_one = [&] {
+        bench::IdemPeer peer(here);
+        return measure(peer, what, settings.seconds, [&] { return server.cpu_seconds(); });
+      };
+      const bool cluster_first = round % 2 == 0;
+      const Result first = cluster_first ? in_cluster() : on_one();
+      const Result second = cluster_first ? on_one() : in_cluster();
+      const Result& three = cluster_first ? first : second;
+      const Result& single = cluster_first ? second : first;
+      many.push_back(three.rate);
+      one.push_back(single.rate);
+      rates.push_back(three.rate / single.rate);
+      costs.push_back(three.server_cpu / single.server_cpu);
+    }
+    std::printf("%-14s three primaries %8.0f, one %8.0f calls a second\n", what.name, median(many), median(one));
+    std::printf("ratio %s_three_primaries_vs_one %.2f\n", what.name, median(rates));
+    std::printf("server_cpu %s_three_primaries_vs_one %.2f\n", what.name, median(costs));
+  }
+}
+
 Settings parse(int argc, char** argv) {
   Settings settings;
   for (int at = 1; at < argc; at += 2) {
     const std::string_view name = argv[at];
+    if (name == "--cluster") {
+      settings.cluster = true;
+      --at;
+      continue;
+    }
     const char* const value = at + 1 < argc ? argv[at + 1] : nullptr;
-    if (value == nullptr) bench::give_up(argv[at], "needs a value: --rounds, --seconds or --filter");
+    if (value == nullptr) bench::give_up(argv[at], "needs a value: --rounds, --seconds or --filter, or --cluster without one");
     if (name == "--filter") {
       settings.filter = value;
     } else if (name == "--rounds") {
@@ -330,7 +386,7 @@ Settings parse(int argc, char** argv) {
     } else if (name == "--seconds") {
       settings.seconds = std::atof(value);
     } else {
-      bench::give_up(argv[at], "unknown; there are --rounds, --seconds and --filter");
+      bench::give_up(argv[at], "unknown; there are --cluster, --rounds, --seconds and --filter");
     }
   }
   if (settings.rounds < 1 || !(settings.seconds > 0)) bench::give_up("--rounds, --seconds", "have to be positive");
@@ -342,6 +398,10 @@ Settings parse(int argc, char** argv) {
 int main(int argc, char** argv) {
   const Settings settings = parse(argc, argv);
   try {
+    if (settings.cluster) {
+      compare_cluster(settings);
+      return 0;
+    }
     RedisServer server;
     std::printf("redis-server %s on the loopback\n", server.info("server", "redis_version").c_str());
     const Results results = measure_all(server, settings);

@@ -37,7 +37,8 @@ inline auto make_guard(idem::RedisStore& store) {
 /// Through the guard, as a program would: key, SHA-256, owner, encoding and decoding are part of the time.
 class IdemPeer : public Peer {
  public:
-  explicit IdemPeer(std::uint16_t port) : store_(options(port)), guard_(make_guard(store_)) {
+  explicit IdemPeer(std::uint16_t port) : IdemPeer(options(port)) {}
+  explicit IdemPeer(const idem::RedisOptions& options) : store_(options), guard_(make_guard(store_)) {
     const idem::Reply opened = store_.open();
     if (opened.answer != idem::Answer::ok) give_up("idem", opened.message.c_str());
   }

@@ -3,6 +3,7 @@
 //
 //   g++ -std=c++20 -O2 -pthread -Iinclude examples/webhook_workers.cpp -lhiredis -o webhook_workers
 //   ./webhook_workers                            (needs redis-server; Debian: apt install redis-server libhiredis-dev)
+//   ./webhook_workers --cluster                  (the same with idem's records in a Redis Cluster of six more servers)
 //
 // It starts a redis-server of its own on a unix socket, puts the deliveries into a list, and starts the workers, which
 // are this program again. A worker moves a delivery to a list of its own before it works on it, so that the delivery of
@@ -34,6 +35,7 @@
 #include <map>
 #include <memory>
 #include <random>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -127,8 +129,17 @@ auto make_charge_once(Charge charge, idem::RedisStore& store) {
       idem::compare_by([](const Delivery& delivery) { return std::pair(delivery.amount_minor, delivery.currency); }));
 }
 
-int work(const std::string& url, const std::string& charges, int number) {
-  idem::RedisStore store(idem::RedisOptions::from_url(url));
+/// Where idem's records are: a URL, or a list of a cluster's nodes.
+idem::RedisOptions records_at(const std::string& place) {
+  if (place.find("://") != std::string::npos) return idem::RedisOptions::from_url(place);
+  idem::RedisOptions options;
+  std::istringstream nodes(place);
+  for (std::string node; std::getline(nodes, node, ',');) options.cluster_nodes.push_back(node);
+  return options;
+}
+
+int work(const std::string& url, const std::string& records, const std::string& charges, int number) {
+  idem::RedisStore store(records_at(records));
   int calls = 0;
   const auto charge_once = make_charge_once(
       [&](const Delivery& delivery) {
@@ -187,14 +198,15 @@ pid_t start(const std::vector<std::string>& words, int output = -1) {
 /// matters, an append-only file keeps idem's records over a restart.
 class Server {
  public:
-  Server() {
+  explicit Server(const std::vector<std::string>& more = {"--port", "0"}) {
     const char* const above = std::getenv("TMPDIR");
     path_ = std::string(above != nullptr ? above : "/tmp") + "/webhook_workers.XXXXXX";
     if (::mkdtemp(path_.data()) == nullptr) throw std::runtime_error("cannot make a directory");
     const int log = ::open((path_ + "/log").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-    pid_ = start({"redis-server", "--port", "0", "--unixsocket", path_ + "/socket", "--dir", path_, "--save", "",
-                  "--appendonly", "no"},
-                 log);
+    std::vector<std::string> words{"redis-server", "--unixsocket", path_ + "/socket", "--dir",       path_,
+                                   "--save",       "",             "--appendonly",    "no"};
+    words.insert(words.end(), more.begin(), more.end());
+    pid_ = start(words, log);
     ::close(log);
     for (int tries = 0; ::access((path_ + "/socket").c_str(), F_OK) != 0; ++tries) {
       int status = 0;
@@ -224,13 +236,43 @@ class Server {
   pid_t pid_ = -1;
 };
 
+/// Three primaries, and a replica of each, on ports of the loopback interface.
+class Cluster {
+ public:
+  Cluster() {
+    std::random_device random;
+    const int first = 15000 + static_cast<int>(random() % 500) * 10;  // a node listens at 10000 more, too
+    std::vector<std::string> words{"redis-cli", "--cluster", "create"};
+    for (int port = first; port < first + 6; ++port) {
+      servers_.push_back(std::make_unique<Server>(std::vector<std::string>{
+          "--port", std::to_string(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes"}));
+      const std::string node = "127.0.0.1:" + std::to_string(port);
+      words.push_back(node);
+      nodes_ += nodes_.empty() ? node : ',' + node;
+    }
+    words.insert(words.end(), {"--cluster-replicas", "1", "--cluster-yes"});
+    const int log = ::open((servers_[0]->path() + "/create").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    const pid_t pid = start(words, log);
+    ::close(log);
+    int status = -1;
+    if (::waitpid(pid, &status, 0) != pid || status != 0) throw std::runtime_error("cannot create a cluster by redis-cli");
+  }
+
+  const std::string& nodes() const { return nodes_; }
+
+ private:
+  std::vector<std::unique_ptr<Server>> servers_;
+  std::string nodes_;
+};
+
 /// Runs workers until the queue is empty. Those that die are replaced, and what they had in hand is delivered again.
 /// The number of those that were killed.
-int drain(const std::string& self, const std::string& url, const std::string& charges, Queue& own) {
+int drain(const std::string& self, const std::string& url, const std::string& records, const std::string& charges,
+          Queue& own) {
   std::map<pid_t, int> workers;
   int next = 0, killed = 0, kills_left = random_kills;
   const auto hire = [&] {
-    workers.emplace(start({self, "--work", url, charges, std::to_string(next)}), next);
+    workers.emplace(start({self, "--work", url, records, charges, std::to_string(next)}), next);
     ++next;
   };
   while (next < workers_at_a_time) hire();
@@ -258,12 +300,12 @@ int drain(const std::string& self, const std::string& url, const std::string& ch
   return killed;
 }
 
-int tally(const std::vector<Delivery>& deliveries, const std::string& url, const std::string& charges) {
+int tally(const std::vector<Delivery>& deliveries, const std::string& records, const std::string& charges) {
   std::map<std::string, int> charged;
   std::ifstream log(charges);
   for (std::string id, rest; log >> id && std::getline(log, rest);) ++charged[id];
 
-  idem::RedisStore store(idem::RedisOptions::from_url(url));
+  idem::RedisStore store(records_at(records));
   const auto charge_once = make_charge_once([](const Delivery&) { return std::int64_t{0}; }, store);
   std::map<std::string, Delivery> payments;
   for (const Delivery& delivery : deliveries) payments.emplace(delivery.payment_id, delivery);
@@ -296,7 +338,7 @@ int tally(const std::vector<Delivery>& deliveries, const std::string& url, const
   return more == 0 && unknown == 0 ? 0 : 1;
 }
 
-int run(const std::string& self, const std::string& file, std::string charges) {
+int run(const std::string& self, bool in_cluster, const std::string& file, std::string charges) {
   std::ifstream log(file);
   std::string line;
   if (!std::getline(log, line)) throw std::runtime_error("cannot read " + file);
@@ -308,6 +350,8 @@ int run(const std::string& self, const std::string& file, std::string charges) {
   }
 
   const Server server;
+  const std::unique_ptr<const Cluster> cluster = in_cluster ? std::make_unique<Cluster>() : nullptr;
+  const std::string records = in_cluster ? cluster->nodes() : server.url();
   if (charges.empty()) charges = server.path() + "/charges.log";
   Queue own(server.url());
   std::vector<std::string> push{"LPUSH", queue};
@@ -318,7 +362,7 @@ int run(const std::string& self, const std::string& file, std::string charges) {
       push.resize(2);
     }
   }
-  const int killed = drain(self, server.url(), charges, own);
+  const int killed = drain(self, server.url(), records, charges, own);
 
   const auto result = [&own](const char* name) {
     const std::string count = own.ask({"HGET", "webhooks:results", name});
@@ -330,23 +374,25 @@ int run(const std::string& self, const std::string& file, std::string charges) {
             << "  with another amount:  " << result("other amount") << '\n'
             << "  in doubt:             " << result("in doubt") << '\n'
             << "workers killed:         " << killed << '\n';
-  return tally(deliveries, server.url(), charges);
+  return tally(deliveries, records, charges);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::vector<std::string> words(argv + 1, argv + argc);
+  std::vector<std::string> words(argv + 1, argv + argc);
   try {
-    if (words.size() == 4 && words[0] == "--work") return work(words[1], words[2], std::stoi(words[3]));
+    if (words.size() == 5 && words[0] == "--work") return work(words[1], words[2], words[3], std::stoi(words[4]));
+    const bool in_cluster = !words.empty() && words[0] == "--cluster";
+    if (in_cluster) words.erase(words.begin());
     if (words.size() <= 2 && (words.empty() || words[0].compare(0, 2, "--") != 0)) {
-      return run(std::filesystem::read_symlink("/proc/self/exe").string(),
+      return run(std::filesystem::read_symlink("/proc/self/exe").string(), in_cluster,
                  words.empty() ? "examples/data/deliveries.csv" : words[0], words.size() == 2 ? words[1] : "");
     }
   } catch (const std::exception& error) {
     std::cerr << error.what() << '\n';
     return 2;
   }
-  std::cerr << "usage: webhook_workers [DELIVERIES.csv [CHARGES.log]]\n";
+  std::cerr << "usage: webhook_workers [--cluster] [DELIVERIES.csv [CHARGES.log]]\n";
   return 2;
 }

@@ -12,6 +12,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <vector>
 
 IDEM_BEGIN_NAMESPACE
 
@@ -22,14 +23,28 @@ enum class UnsafeServer : std::uint8_t {
   refuse = 2,  ///< Every operation is answered `unavailable`.
 };
 
+/// Where the servers are is said in one of three ways: host and port (or unix_socket) for one, `sentinels` and
+/// `master_name` for a primary that Sentinel watches over, `cluster_nodes` for a Redis Cluster. docs/guarantees.md says
+/// what each of them can lose.
 struct RedisOptions {
   std::string host = "127.0.0.1";
   std::uint16_t port = 6379;
   std::string unix_socket = {};  ///< Path of a socket; goes before host and port.
-  std::string username = {};     ///< Empty: the server's default user.
-  std::string password = {};     ///< Never in a log or an error text.
+  /// Sentinels as `host:port` (port 26379 where there is none), best all of them: who of most of them knows of the
+  /// latest failover says where the primary is. Host and port above are of no account then.
+  std::vector<std::string> sentinels = {};
+  std::string master_name = {};  ///< As the sentinels' configuration names the primary.
+  std::string sentinel_username = {};
+  std::string sentinel_password = {};  ///< Of the sentinels, which get neither user nor password of the servers.
+  /// Some nodes of a cluster as `host:port` (port 6379 where there is none), which tell where the others are. Host and
+  /// port above are of no account then.
+  std::vector<std::string> cluster_nodes = {};
+  std::string username = {};  ///< Empty: the server's default user.
+  std::string password = {};  ///< Never in a log or an error text.
   std::uint32_t database = 0;
-  std::string prefix = "idem:";  ///< Of every key and channel, 256 bytes at most. Guards that share records share it.
+  /// Of every key and channel, 256 bytes at most. Guards that share records share it. In a cluster a {tag} in it would
+  /// put all records on one node.
+  std::string prefix = "idem:";
 
   /// Replicas that have to have a claim before the function starts, and an outcome before it's told (WAIT). A claim
   /// that fewer have is given back and `unavailable`; an outcome that fewer have is `unrecorded`, and stays. Even so a
@@ -185,6 +200,8 @@ class RedisUrl {
 
 }  // namespace detail
 
-inline RedisOptions RedisOptions::from_url(std::string_view url) { return detail::RedisUrl(url).parse(); }
+inline RedisOptions RedisOptions::from_url(std::string_view url) {
+  return detail::RedisUrl(url).parse();
+}
 
 IDEM_END_NAMESPACE

@@ -1,8 +1,8 @@
 // RedisStore: records on a Redis server, shared by all machines that use it. Needs hiredis.
 //
 // What it doesn't promise: nothing about a server that evicts keys or that restarts without an append-only file; and a
-// failover to a replica forgets what that replica hadn't got. An owner proves that it lives by a lease: one that is
-// stopped for longer is in doubt.
+// failover to a replica forgets what that replica hadn't got: docs/guarantees.md has the numbers. An owner proves that
+// it lives by a lease: one that is stopped for longer is in doubt.
 #pragma once
 
 #include <idem/clock.hpp>
@@ -36,9 +36,10 @@
 
 IDEM_BEGIN_NAMESPACE
 
-/// One key of a Redis server for each record; docs/redis-format.md describes it. A claim is one round trip, an outcome
-/// one more, a duplicate one. All threads share one connection, on which their commands are sent together; who waits
-/// for a running call is woken by a message on a second one. A thread of the store's own renews leases.
+/// One key for each record, on a Redis server, on the primary that Sentinel names, or in a cluster;
+/// docs/redis-format.md describes it. A claim is one round trip, an outcome one more, a duplicate one. All threads
+/// share one connection to each server, on which their commands are sent together; who waits for a running call is
+/// woken by a message on another one. A thread of the store's own renews leases.
 ///
 /// Nothing is connected before the first operation, and an operation that gets no answer within `RedisOptions::timeout`
 /// is `unavailable` with the reason, so that service resumes by itself.
@@ -196,7 +197,8 @@ class RedisStore {
 
   /// Calls `each(const RecordView&)` for every record that hasn't expired and can be read, without a lock: it may use
   /// the store. Records made or erased meanwhile may be shown or not, and one may be shown twice while the server's
-  /// table shrinks (SCAN). Throws what `each` throws, and std::bad_alloc.
+  /// table shrinks (SCAN); in a cluster, those whose slot moves from node to node meanwhile may be shown twice or not
+  /// at all, here and to `purge`, `clear` and `stats`. Throws what `each` throws, and std::bad_alloc.
   template <class Each>
   void for_each(Each&& each) {
     visit([&](const detail::StoredRecord& stored, Status status) {
@@ -212,11 +214,15 @@ class RedisStore {
     const bool doubts = options.in_doubt_older_than && !options.in_doubt_older_than->overflowed() &&
                         options.in_doubt_older_than->nanoseconds() >= 0;
     const detail::redis::Span age(doubts ? *options.in_doubt_older_than : forever);
-    result.complete = sweep([&](detail::redis::Call& call) { call.script = &Scripts::purge; call.with(age.view()); },
-                            [&](const Answered& answered) {
-                              result.expired += answered.number == 1 ? 1 : 0;
-                              result.in_doubt += answered.number == 2 ? 1 : 0;
-                            });
+    result.complete = sweep(
+        [&](detail::redis::Call& call) {
+          call.script = &Scripts::purge;
+          call.with(age.view());
+        },
+        [&](const Answered& answered) {
+          result.expired += answered.number == 1 ? 1 : 0;
+          result.in_doubt += answered.number == 2 ? 1 : 0;
+        });
     return result;
   }
 
@@ -239,7 +245,9 @@ class RedisStore {
       });
     }
     IDEM_CATCH_UNWIND
-    IDEM_CATCH_ALL { stats.available = false; }
+    IDEM_CATCH_ALL {
+      stats.available = false;
+    }
     return stats;
   }
 
@@ -252,19 +260,24 @@ class RedisStore {
     Session& session = sessions_->current();
     Reply reply;
     IDEM_TRY {
-      detail::redis::Request request;
-      detail::redis::Command(request.command, 1).arg("PING");
-      if (session.runner.ask(request, deadline()) != detail::redis::Sent::answered) {
-        reply = unavailable(request.why.view());
-      } else if (request.reply.root().type == detail::redis::ReplyType::error &&
-                 request.reply.root().text.substr(0, 6) != "NOPERM") {
-        reply = unavailable(request.reply.root().text);
-      } else {
-        reply.answer = Answer::ok;
+      const std::int64_t until = deadline();
+      detail::redis::Reason why("no server is known");
+      const auto nodes = session.runner.nodes().all(until, why);
+      reply = nodes.empty() ? unavailable(why.view()) : Reply{};
+      if (!nodes.empty()) reply.answer = Answer::ok;
+      for (const detail::redis::NodeRef& node : nodes) {
+        detail::redis::Request request;
+        detail::redis::Command(request.command, 1).arg("PING");
+        const bool answered = session.runner.ask(*node, request, until) == detail::redis::Sent::answered;
+        const detail::redis::ReplyNode said = request.reply.root();
+        const bool good = said.type != detail::redis::ReplyType::error || said.text.substr(0, 6) == "NOPERM";
+        if (!answered || !good) reply = unavailable(answered ? said.text : request.why.view());
       }
     }
     IDEM_CATCH_UNWIND
-    IDEM_CATCH_ALL { reply = unavailable("out of memory"); }
+    IDEM_CATCH_ALL {
+      reply = unavailable("out of memory");
+    }
     report(session);
     return reply;
   }
@@ -339,9 +352,13 @@ class RedisStore {
     call.key = key.digest();
     Reply reply;
     Answered answered = session.runner.run(call, deadline());
-    IDEM_TRY { detail::redis::fill(reply, answered, call.key); }
+    IDEM_TRY {
+      detail::redis::fill(reply, answered, call.key);
+    }
     IDEM_CATCH_UNWIND
-    IDEM_CATCH_ALL { reply = unavailable("out of memory"); }
+    IDEM_CATCH_ALL {
+      reply = unavailable("out of memory");
+    }
     if (reply.answer == Answer::ok && call.writes && answered.replicas < sessions_->settings.link.min_replicas) {
       reply = unavailable("it was recorded, but fewer replicas than min_replicas asks for have it");
     }
@@ -379,9 +396,22 @@ class RedisStore {
   template <class See>
   bool visit(See see) {
     if (sessions_ == nullptr) return false;
-    detail::redis::Scan scan(sessions_->current().runner, sessions_->settings.timeout);
-    const bool complete = scan.records(see);
+    const bool complete = each_node([&](detail::redis::Scan& scan) { return scan.records(see); });
     report(sessions_->current());
+    return complete;
+  }
+
+  /// `go(Scan&)` for every server that holds records.
+  template <class Go>
+  bool each_node(Go go) {
+    detail::redis::Runner& runner = sessions_->current().runner;
+    detail::redis::Reason why;
+    bool complete = false;
+    for (const detail::redis::NodeRef& node : runner.nodes().all(deadline(), why)) {
+      detail::redis::Scan scan(runner, node, sessions_->settings.timeout);
+      if (!go(scan)) return false;
+      complete = true;
+    }
     return complete;
   }
 
@@ -391,8 +421,7 @@ class RedisStore {
     Session& session = sessions_->current();
     bool complete = false;
     IDEM_TRY {
-      detail::redis::Scan scan(session.runner, sessions_->settings.timeout);
-      complete = scan.calls(prepare, see);
+      complete = each_node([&](detail::redis::Scan& scan) { return scan.calls(prepare, see); });
     }
     IDEM_CATCH_UNWIND
     IDEM_CATCH_ALL {}

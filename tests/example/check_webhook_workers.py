@@ -7,6 +7,7 @@ import collections
 import csv
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -35,9 +36,9 @@ def number(text, name):
     return int(match.group(1)) if match else -1
 
 
-def check_tally(binary, scratch):
+def check_tally(binary, scratch, *options):
     charges = os.path.join(scratch, "charges.log")
-    result = run(binary, DATA, charges, scratch=scratch)
+    result = run(binary, *options, DATA, charges, scratch=scratch)
     print(result.stdout, result.stderr)
     expect(result.returncode == 0, f"exit code 0, not {result.returncode}")
     with open(DATA, newline="", encoding="ascii") as file:
@@ -77,6 +78,10 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         check_tally(binary, scratch)
         expect(os.listdir(scratch) == ["charges.log"], f"leaves nothing behind: {os.listdir(scratch)}")
+        os.remove(os.path.join(scratch, "charges.log"))
+        if shutil.which("redis-cli"):
+            check_tally(binary, scratch, "--cluster")
+            expect(os.listdir(scratch) == ["charges.log"], f"leaves nothing behind: {os.listdir(scratch)}")
         result = run(binary, "absent.csv", scratch=scratch)
         expect(result.returncode == 2 and "absent.csv" in result.stderr, "a file that is not there: exit code 2")
         result = run(binary, DATA, scratch=scratch, path=scratch)

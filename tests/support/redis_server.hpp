@@ -131,6 +131,27 @@ class RedisServer {
   RedisServer(const RedisServer&) = delete;
   RedisServer& operator=(const RedisServer&) = delete;
 
+  /// A port that nobody listens at, below those that the kernel gives to outgoing connections: a client that tries to
+  /// reach a server that is down could otherwise be given that very port, and meet itself.
+  static std::uint16_t free_port() {
+    int first = 32768;
+    std::ifstream("/proc/sys/net/ipv4/ip_local_port_range") >> first;
+    const int last = first > 12000 ? first - 1 : 65535;
+    std::random_device random;
+    for (int attempt = 0; attempt < 1000; ++attempt) {
+      const int port = last - static_cast<int>(random() % 10000);
+      const int probe = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+      sockaddr_in address{};
+      address.sin_family = AF_INET;
+      address.sin_port = htons(static_cast<std::uint16_t>(port));
+      address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+      const int bound = ::bind(probe, reinterpret_cast<const sockaddr*>(&address), sizeof address);
+      ::close(probe);
+      if (bound == 0) return static_cast<std::uint16_t>(port);
+    }
+    throw std::runtime_error("there is no free port");
+  }
+
   std::uint16_t port() const { return port_; }
   std::string unix_socket() const { return directory_ / "socket"; }
   const std::string& directory() const { return directory_.path(); }
@@ -258,27 +279,6 @@ class RedisServer {
     std::string path(self, static_cast<std::size_t>(size));
     path.replace(path.rfind('/') + 1, std::string::npos, "libidem_stepped_clock.so");
     return ::access(path.c_str(), R_OK) == 0 ? path : std::string();
-  }
-
-  /// A port that nobody listens at, below those that the kernel gives to outgoing connections: a client that tries to
-  /// reach a server that is down could otherwise be given that very port, and meet itself.
-  static std::uint16_t free_port() {
-    int first = 32768;
-    std::ifstream("/proc/sys/net/ipv4/ip_local_port_range") >> first;
-    const int last = first > 12000 ? first - 1 : 65535;
-    std::random_device random;
-    for (int attempt = 0; attempt < 1000; ++attempt) {
-      const int port = last - static_cast<int>(random() % 10000);
-      const int probe = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-      sockaddr_in address{};
-      address.sin_family = AF_INET;
-      address.sin_port = htons(static_cast<std::uint16_t>(port));
-      address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-      const int bound = ::bind(probe, reinterpret_cast<const sockaddr*>(&address), sizeof address);
-      ::close(probe);
-      if (bound == 0) return static_cast<std::uint16_t>(port);
-    }
-    throw std::runtime_error("there is no free port");
   }
 
   void launch(const std::vector<std::string>& words) {

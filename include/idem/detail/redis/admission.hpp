@@ -4,6 +4,7 @@
 #include <idem/detail/boot_clock.hpp>
 #include <idem/detail/chrono.hpp>
 #include <idem/detail/config.hpp>
+#include <idem/detail/redis/link_settings.hpp>
 #include <idem/detail/redis/reason.hpp>
 #include <idem/detail/redis/server_facts.hpp>
 
@@ -40,6 +41,8 @@ struct AdmissionTerms {
   bool pause_after_restart = false;
   std::int64_t restart_pause = 30'000'000;  // microseconds
   std::uint32_t min_replicas = 0;
+  /// The primary is looked for (Sentinel, Cluster), so that one that is found to be none is looked for again.
+  bool looks_for_primary = false;
   ServerClock* clock = nullptr;
 };
 
@@ -75,21 +78,34 @@ constexpr std::string_view text_of(Concern concern) noexcept {
   return {};
 }
 
+/// What is remembered of a server from one connect to the next. Of Admission, but for `has_flags`.
+struct Acquaintance {
+  std::string run_id = {};
+  std::int64_t paused_until = 0;
+  /// Whether scripts may have flags: Redis 7 and later, and servers that don't tell.
+  std::atomic<bool> has_flags{true};
+};
+
 /// Thread safety: every member from any thread.
 class Admission {
  public:
   explicit Admission(const AdmissionTerms& terms) noexcept : terms_(terms) {}
 
-  /// Asked after each handshake, before any command of the store. False, with the reason, where the connection has to
-  /// be closed.
-  bool admit(const ServerFacts& facts, Reason& why) noexcept {
+  /// Asked after each handshake, before any command of the store. All but `good`, with the reason, where the connection
+  /// has to be closed.
+  Shaken admit(const ServerFacts& facts, Acquaintance& server, Reason& why) noexcept {
     const std::lock_guard guard(mutex_);
     // Nothing is ever read from a replica, whose records may be old.
+    if (terms_.looks_for_primary && facts.role != Role::primary) {
+      why = Reason(facts.role == Role::unknown ? "the server doesn't tell whether it is a primary; allow the user ROLE"
+                                               : "the server isn't a primary, or not yet");
+      return Shaken::lost;
+    }
     if (facts.role == Role::replica) return refuse(why, "the server is a replica; name its primary");
     if (facts.role == Role::sentinel) return refuse(why, "the server is a sentinel; name the Redis server itself");
     if (facts.version && facts.version->major < 5) return refuse(why, "the server is older than Redis 5");
     if (facts.server_minus_boot && terms_.clock != nullptr) terms_.clock->learn(*facts.server_minus_boot);
-    has_flags_.store(!facts.version || facts.version->major >= 7, std::memory_order_relaxed);
+    server.has_flags.store(!facts.version || facts.version->major >= 7, std::memory_order_relaxed);
 
     std::uint32_t found = 0;
     const auto note = [&found](Concern concern) { found |= std::uint32_t{1} << static_cast<unsigned>(concern); };
@@ -98,7 +114,7 @@ class Admission {
       note(facts.maxmemory_policy ? Concern::evicts : Concern::unknown_policy);
     if (!facts.aof_enabled || !*facts.aof_enabled) note(facts.aof_enabled ? Concern::forgets : Concern::unknown_file);
     if (facts.connected_replicas && *facts.connected_replicas < terms_.min_replicas) note(Concern::few_replicas);
-    if (restarted(facts)) note(Concern::restarted);
+    if (restarted(facts, server)) note(Concern::restarted);
 
     const std::uint32_t fresh = found & ~told_;
     told_ |= found;
@@ -112,10 +128,10 @@ class Admission {
         if (concern != Concern::restarted && (found >> i & 1) != 0) return refuse(why, text_of(concern));
       }
     }
-    if (terms_.pause_after_restart && boot_micros() < paused_until_)
+    if (terms_.pause_after_restart && boot_micros() < server.paused_until)
       return refuse(why,
                     "the server was started anew and forgot who holds which call; restart_pause has to pass first");
-    return true;
+    return Shaken::good;
   }
 
   bool has_news() const noexcept { return news_.load(std::memory_order_relaxed) != 0; }
@@ -129,36 +145,30 @@ class Admission {
     }
   }
 
-  /// Whether scripts may have flags: Redis 7 and later, and servers that don't tell.
-  bool has_flags() const noexcept { return has_flags_.load(std::memory_order_relaxed); }
-
  private:
-  static bool refuse(Reason& why, std::string_view text) noexcept {
+  static Shaken refuse(Reason& why, std::string_view text) noexcept {
     why = Reason(text);
-    return false;
+    return Shaken::refused;
   }
 
-  bool restarted(const ServerFacts& facts) noexcept {
+  bool restarted(const ServerFacts& facts, Acquaintance& server) noexcept {
     if (!facts.run_id) return false;
     IDEM_TRY {
-      const bool anew = !run_id_.empty() && run_id_ != *facts.run_id;
-      run_id_ = *facts.run_id;
+      const bool anew = !server.run_id.empty() && server.run_id != *facts.run_id;
+      server.run_id = *facts.run_id;
       if (!anew || (facts.aof_enabled && *facts.aof_enabled)) return false;
     }
     IDEM_CATCH_ALL {
       return false;
     }
-    paused_until_ = boot_micros() + terms_.restart_pause;
+    server.paused_until = boot_micros() + terms_.restart_pause;
     return true;
   }
 
   const AdmissionTerms terms_;
   std::mutex mutex_;
-  std::string run_id_;
   std::uint32_t told_ = 0;
-  std::int64_t paused_until_ = 0;
   std::atomic<std::uint32_t> news_{0};
-  std::atomic<bool> has_flags_{true};
 };
 
 }  // namespace detail::redis

@@ -149,7 +149,7 @@ class Channel {
     link_.close();
     trouble_ = why;
     traffic_.answer_outstanding(why, wakes);
-    if (closed_) traffic_.answer_queued(why, wakes);
+    if (closed_) traffic_.answer_queued(why, settings_.patient, wakes);
   }
 
   // Sends what is queued, unless another thread is about it: then that one does, or who drives. What the system doesn't
@@ -302,6 +302,11 @@ class Channel {
   // One attempt, or a pause before the next one.
   void connect(std::int64_t now, std::int64_t until) noexcept {
     if (now < link_.next_attempt()) {
+      if (!settings_.patient) {
+        Wakes wakes;
+        const std::lock_guard guard(mutex_);
+        return traffic_.answer_queued(trouble_, false, wakes);
+      }
       const std::int64_t pause = (std::min)(link_.next_attempt(), until) - now;
       futex_impl::wait(&stop_, 0, pause, FutexScope::own_process);
       return;
@@ -318,8 +323,8 @@ class Channel {
       heard_ = boot_micros();
       up_ = true;
       connections_.fetch_add(1, std::memory_order_release);
-    } else if (shaken == Shaken::refused) {
-      traffic_.answer_queued(why, wakes);
+    } else if (shaken == Shaken::refused || !settings_.patient) {
+      traffic_.answer_queued(why, shaken == Shaken::refused, wakes);
     }
   }
 

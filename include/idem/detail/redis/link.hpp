@@ -39,19 +39,21 @@ class Link {
   /// One attempt. `until`: when it stops to matter.
   Shaken connect(std::int64_t now, std::int64_t until, ServerFacts& facts, Reason& why) noexcept {
     Shaken result = Shaken::lost;
-    const std::int64_t deadline = (std::min)(until, now + settings_.connect_timeout);
     IDEM_TRY {
-      result = wire_.connect(settings_.endpoint, settings_, deadline, why);
-      if (result == Shaken::good) {
-        result = Handshake(wire_, reader_, settings_, deadline, facts).run(why);
+      Endpoint endpoint;
+      if (settings_.find((std::min)(until, now + settings_.connect_timeout), endpoint, why)) {
+        const std::int64_t deadline = (std::min)(until, boot_micros() + settings_.connect_timeout);
+        result = wire_.connect(endpoint, settings_, deadline, why);
+        if (result == Shaken::good) result = Handshake(wire_, reader_, settings_, deadline, facts).run(why);
       }
       if (result == Shaken::lost && wire_.is_refused()) result = Shaken::refused;
-      if (result == Shaken::good && settings_.gate != nullptr && !settings_.gate(settings_.gate_context, facts, why)) {
-        result = Shaken::refused;
+      if (result == Shaken::good && settings_.gate != nullptr) {
+        result = settings_.gate(settings_.gate_context, facts, why);
       }
     }
     IDEM_CATCH_ALL {
       why = Reason("no memory for a connection");
+      result = Shaken::lost;  // it may have been half greeted
     }
     useful_ = false;
     if (result == Shaken::good) return result;

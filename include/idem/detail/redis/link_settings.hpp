@@ -48,10 +48,19 @@ struct LinkSettings {
   std::uint32_t min_replicas = 0;
   std::int64_t replica_timeout = 1'000'000;
 
-  /// Asked after each greeting, before any command is sent. False, with the reason, ends the connection; what is queued
-  /// is answered `not_sent`.
-  bool (*gate)(void* context, const ServerFacts& facts, Reason& why) noexcept = nullptr;
+  /// Asked before each attempt to connect for where the server is now, which may take until the deadline. False, with
+  /// the reason, is an attempt that failed. Null: it's always at `endpoint`.
+  bool (*locate)(void* context, std::int64_t deadline, Endpoint& to, Reason& why) noexcept = nullptr;
+  void* locate_context = nullptr;
+
+  /// Asked after each greeting, before any command is sent. All but `good`, with the reason, ends the connection; where
+  /// it is `refused`, what is queued is answered `not_sent`.
+  Shaken (*gate)(void* context, const ServerFacts& facts, Reason& why) noexcept = nullptr;
   void* gate_context = nullptr;
+
+  /// False: there may be another server to turn to, so that what is queued is answered `not_sent`, if not `refused`, as
+  /// soon as this one can't be reached.
+  bool patient = true;
 
   bool tls = false;
   std::string tls_ca_file;    // PEM; empty: what the system trusts
@@ -61,6 +70,14 @@ struct LinkSettings {
   /// A longer reply, or one of more values, costs the connection.
   std::size_t max_reply_bytes = std::size_t{64} << 20;
   std::size_t max_reply_nodes = std::size_t{1} << 20;
+
+  /// Where to connect to now. False, with the reason, where nobody knows until the deadline. Only an allocation can
+  /// throw.
+  bool find(std::int64_t deadline, Endpoint& to, Reason& why) const {
+    if (locate != nullptr) return locate(locate_context, deadline, to, why);
+    to = endpoint;
+    return true;
+  }
 };
 
 }  // namespace detail::redis

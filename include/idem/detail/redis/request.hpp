@@ -33,6 +33,8 @@ class Request {
   Request& operator=(const Request&) = delete;
 
   Bytes command;
+  /// Of the cluster's ASKING, which stands before the command and is sent with it: its answer is nobody's.
+  bool asks = false;
   /// With LinkSettings::min_replicas it is answered only with the WAIT of its batch.
   bool writes = false;
 

@@ -3,24 +3,27 @@
 
 #include <idem/clock.hpp>
 #include <idem/detail/boot_clock.hpp>
-#include <idem/detail/bytes.hpp>
 #include <idem/detail/cancellation.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/detail/redis/admission.hpp>
 #include <idem/detail/redis/call.hpp>
 #include <idem/detail/redis/channel.hpp>
+#include <idem/detail/redis/command.hpp>
 #include <idem/detail/redis/link_settings.hpp>
+#include <idem/detail/redis/node.hpp>
+#include <idem/detail/redis/nodes.hpp>
 #include <idem/detail/redis/reason.hpp>
 #include <idem/detail/redis/reply_tree.hpp>
-#include <idem/detail/redis/scripts.hpp>
+#include <idem/detail/redis/request.hpp>
+#include <idem/detail/redis/trouble.hpp>
+#include <idem/detail/sha256.hpp>
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
-
-#include <time.h>  // nanosleep
 
 IDEM_BEGIN_NAMESPACE
 namespace detail::redis {
@@ -47,40 +50,18 @@ struct Answered {
   std::int64_t second() const noexcept { return reply.size() < 3 ? 0 : reply[2].integer; }
 };
 
-/// What an error of the server means.
-enum class Trouble : std::uint8_t {
-  final = 1,     ///< Trying again won't help before somebody changes something.
-  passing = 2,   ///< It may be over in a moment.
-  forgotten = 3, ///< The server doesn't know the script.
-  demoted = 4,   ///< Another server is the primary now.
-  foreign = 5,   ///< The key holds another type.
-};
-
-inline Trouble trouble_of(std::string_view error) noexcept {
-  const auto begins = [error](std::string_view code) { return error.substr(0, code.size()) == code; };
-  if (begins("NOSCRIPT")) return Trouble::forgotten;
-  for (const std::string_view code : {"LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN"}) {
-    if (begins(code)) return Trouble::passing;
-  }
-  if (begins("READONLY") || begins("UNBLOCKED")) return Trouble::demoted;
-  // Before Redis 7 what a command says within a script stands behind where it stood.
-  if (begins("WRONGTYPE")) return Trouble::foreign;
-  if (begins("ERR Error running script")) {
-    if (error.find("WRONGTYPE") != std::string_view::npos) return Trouble::foreign;
-    if (error.find("READONLY") != std::string_view::npos) return Trouble::demoted;
-  }
-  return Trouble::final;
-}
-
 /// Thread safety: every member from any thread.
 class Runner {
  public:
-  Runner(LinkSettings link, const AdmissionTerms& terms, std::string prefix, Clock clock)
-      : admission_(terms), channel_(guarded(std::move(link))), prefix_(std::move(prefix)), clock_(std::move(clock)) {}
+  Runner(const LinkSettings& link, const Places& places, const AdmissionTerms& terms, std::string prefix, Clock clock)
+      : admission_(terms),
+        nodes_(link, places, admission_, prefix),
+        prefix_(std::move(prefix)),
+        clock_(std::move(clock)) {}
   Runner(const Runner&) = delete;
   Runner& operator=(const Runner&) = delete;
 
-  Channel& channel() noexcept { return channel_; }
+  Nodes& nodes() noexcept { return nodes_; }
   Admission& admission() noexcept { return admission_; }
   const std::string& prefix() const noexcept { return prefix_; }
   const Clock& clock() const noexcept { return clock_; }
@@ -89,7 +70,9 @@ class Runner {
   Answered run(const Call& call, std::int64_t deadline) noexcept {
     const NoCancellation shield;
     Answered result;
-    IDEM_TRY { attempt_until(call, deadline, result); }
+    IDEM_TRY {
+      attempt_until(call, deadline, result);
+    }
     IDEM_CATCH_ALL {
       result.answered = false;
       result.why = Reason("there is no memory for what is said to the server");
@@ -97,66 +80,101 @@ class Runner {
     return result;
   }
 
-  /// All of them in one pipeline, those that need another try one by one. REQUIRES: `results` has as many. Throws
-  /// nothing.
+  /// All of them in one pipeline for each server, those that need another try one by one. REQUIRES: `results` has as
+  /// many. Throws nothing.
   void run_all(const Call* calls, Answered* results, std::size_t count, std::int64_t deadline) noexcept {
     const NoCancellation shield;
-    constexpr std::size_t at_once = 32;
     for (std::size_t begin = 0; begin < count; begin += at_once) {
       const std::size_t size = count - begin < at_once ? count - begin : at_once;
-      IDEM_TRY { pipeline(calls + begin, results + begin, size, deadline); }
+      bool heard[at_once] = {};
+      IDEM_TRY {
+        pipeline(calls + begin, results + begin, heard, size, deadline);
+      }
       IDEM_CATCH_ALL {}  // those without an answer are tried again below
-      for (std::size_t i = begin; i < begin + size; ++i) {
-        if (results[i].answered || results[i].foreign || boot_micros() >= deadline) continue;
-        const bool maybe = results[i].maybe;
-        const std::int64_t sent_at = results[i].sent_at;
-        results[i] = run(calls[i], deadline);
-        if (maybe) results[i].sent_at = sent_at;
-        results[i].maybe = results[i].maybe || maybe;
+      // First where a server has said something: one that says nothing may take all the time that there is.
+      for (const bool those : {true, false}) {
+        for (std::size_t i = 0; i < size; ++i) {
+          Answered& result = results[begin + i];
+          if (heard[i] != those || result.answered || result.foreign || boot_micros() >= deadline) continue;
+          const bool maybe = result.maybe;
+          const std::int64_t sent_at = result.sent_at;
+          result = run(calls[begin + i], deadline);
+          if (maybe) result.sent_at = sent_at;
+          result.maybe = result.maybe || maybe;
+        }
       }
     }
   }
 
-  /// A plain command, already written to `request`. The reply isn't looked at. Throws nothing.
-  Sent ask(Request& request, std::int64_t deadline) noexcept { return channel_.call(request, deadline); }
-
- private:
-  static constexpr std::int64_t first_pause = 2'000;
-  static constexpr std::int64_t longest_pause = 200'000;
-
-  /// From Redis 7 on scripts have flags. A server that was never reached gets a name that only a new one can know.
-  const Scripts& scripts() const {
-    static const Scripts with_flags(true);
-    static const Scripts plain(false);
-    return admission_.has_flags() ? with_flags : plain;
+  /// A plain command for a server, already written to `request`. The reply isn't looked at. Throws nothing.
+  Sent ask(Node& node, Request& request, std::int64_t deadline) noexcept {
+    return node.channel().call(request, deadline);
   }
 
-  void write(Request& request, const Call& call, bool whole) const {
+  /// A plain command that only reads and whose key has this digest, until a server says something that isn't passing.
+  /// False where none does in time. `write(Request&)` appends it. Throws what that throws.
+  template <class Write>
+  bool ask(const Digest& key, Request& request, std::int64_t deadline, Write write) {
+    Route route(nodes_, key, deadline);
+    for (;;) {
+      Trouble trouble = Trouble::passing;
+      Reason why;
+      if (route.find(why)) {
+        begin(request, route);
+        write(request);
+        const Sent sent = route.call(request);
+        if (sent == Sent::answered) {
+          const ReplyNode root = request.reply.root();
+          trouble = root.type == ReplyType::error ? trouble_of(root.text) : Trouble::final;
+          if (trouble == Trouble::final || trouble == Trouble::foreign) return true;
+        } else if (request.refused) {
+          return false;
+        }
+      } else if (route.is_refused()) {
+        return false;
+      }
+      if (!route.again(trouble, request.reply.root().text)) return false;
+    }
+  }
+
+ private:
+  static constexpr std::size_t at_once = 32;
+
+  static void begin(Request& request, const Route& route) {
+    request.command.clear();
+    request.asks = route.asks();
+    if (request.asks) Command(request.command, 1).arg("ASKING");
+  }
+
+  void write(Request& request, const Call& call, const Route& route, bool whole) const {
     Decimal now;
     if (clock_) now.set(std::int64_t{clock_.now().time_since_epoch().count()});
-    request.command.clear();
-    call.write(request.command, scripts(), whole, prefix_, clock_ ? now.view() : std::string_view{});
+    begin(request, route);
+    call.write(request.command, route.node().scripts(), whole, prefix_, clock_ ? now.view() : std::string_view{});
     request.writes = call.writes;
   }
 
   void attempt_until(const Call& call, std::int64_t deadline, Answered& result) {
+    Route route(nodes_, call.key, deadline);
     bool whole = false;
-    std::int64_t pause = first_pause;
     for (;;) {
       Request request;
-      write(request, call, whole);
-      if (!result.maybe) result.sent_at = boot_micros();
-      const Sent sent = channel_.call(request, deadline);
-      const Trouble trouble = take(sent, request, result);
-      if (result.answered || result.foreign || trouble == Trouble::final) return;
-      if (trouble == Trouble::forgotten) {
-        if (whole) return;  // it was just told
-        whole = true;
-        continue;
+      Trouble trouble = Trouble::passing;
+      if (route.find(result.why)) {
+        write(request, call, route, whole);
+        if (!result.maybe) result.sent_at = boot_micros();
+        const Sent sent = route.call(request);
+        trouble = take(sent, request, result);
+        if (result.answered || result.foreign || trouble == Trouble::final) return;
+        if (trouble == Trouble::forgotten) {
+          if (whole) return;  // it was just told
+          whole = true;
+          continue;
+        }
+      } else if (route.is_refused()) {
+        return;
       }
-      if (trouble == Trouble::demoted) channel_.drop("the server isn't the primary any more");
-      if (!rest(pause, deadline)) return;
-      pause = pause * 2 < longest_pause ? pause * 2 : longest_pause;
+      if (!route.again(trouble, request.reply.root().text)) return;
     }
   }
 
@@ -168,8 +186,8 @@ class Runner {
       return request.refused ? Trouble::final : Trouble::passing;
     }
     const ReplyNode root = request.reply.root();
-    const bool is_array = root.type == ReplyType::array && root.children >= 1 &&
-                          request.reply[1].type == ReplyType::integer;
+    const bool is_array =
+        root.type == ReplyType::array && root.children >= 1 && request.reply[1].type == ReplyType::integer;
     if (is_array || (root.type == ReplyType::string && !root.text.empty())) {
       result.number = is_array ? request.reply[1].integer : std::int64_t{static_cast<std::uint8_t>(root.text[0])};
       result.replicas = request.replicas;
@@ -188,59 +206,58 @@ class Runner {
     return trouble;
   }
 
-  void pipeline(const Call* calls, Answered* results, std::size_t size, std::int64_t deadline) {
-    struct Batch {
-      Request requests[32];
-      Channel* channel = nullptr;
-      std::size_t submitted = 0;
-      std::size_t settled = 0;
-      // What was submitted must not outlive its place.
-      ~Batch() {
-        for (; settled < submitted; ++settled) static_cast<void>(channel->leave(requests[settled]));
+  struct Batch {
+    Request requests[at_once];
+    NodeRef nodes[at_once];
+    enum class Place : std::uint8_t { unsent = 0, submitted = 1, settled = 2 } places[at_once] = {};
+    // What was submitted must not outlive its place.
+    ~Batch() {
+      for (std::size_t i = 0; i < at_once; ++i) {
+        if (places[i] == Place::submitted) static_cast<void>(nodes[i]->channel().leave(requests[i]));
       }
-    };
-    Batch* const batch = new Batch;
-    struct Owner {
-      Batch* held;
-      ~Owner() { delete held; }
-    } const owner{batch};
-    batch->channel = &channel_;
+    }
+  };
+
+  void pipeline(const Call* calls, Answered* results, bool* heard, std::size_t size, std::int64_t deadline) {
+    const auto batch = std::make_unique<Batch>();
     for (std::size_t i = 0; i < size; ++i) {
-      write(batch->requests[i], calls[i], false);
+      Route route(nodes_, calls[i].key, deadline);
+      if (!route.find(results[i].why)) continue;
+      write(batch->requests[i], calls[i], route, false);
+      batch->nodes[i] = route.ref();
       results[i].sent_at = boot_micros();
-      channel_.submit(batch->requests[i]);
-      batch->submitted = i + 1;
+      batch->nodes[i]->channel().submit(batch->requests[i]);
+      batch->places[i] = Batch::Place::submitted;
     }
-    for (std::size_t i = 0; i < size; ++i) {
-      Sent sent = channel_.await(batch->requests[i], deadline);
-      if (sent == Sent::pending) sent = channel_.leave(batch->requests[i]);
-      batch->settled = i + 1;
-      take(sent, batch->requests[i], results[i]);
+    std::int64_t servers = 0;
+    for (std::size_t i = 0; i < size; ++i) servers += is_first(*batch, i) ? 1 : 0;
+    for (std::size_t first = 0; first < size; ++first) {
+      if (batch->places[first] != Batch::Place::submitted) continue;
+      // A server that says nothing leaves the others their share of the time.
+      const std::int64_t now = boot_micros();
+      const std::int64_t until = now + (deadline - now) / servers--;
+      const NodeRef node = batch->nodes[first];
+      for (std::size_t i = first; i < size; ++i) {
+        if (batch->places[i] != Batch::Place::submitted || !(batch->nodes[i] == node)) continue;
+        Sent sent = node->channel().await(batch->requests[i], until);
+        if (sent == Sent::pending) sent = node->channel().leave(batch->requests[i]);
+        batch->places[i] = Batch::Place::settled;
+        heard[i] = sent == Sent::answered;
+        take(sent, batch->requests[i], results[i]);
+      }
     }
   }
 
-  /// False where the deadline comes first.
-  static bool rest(std::int64_t micros, std::int64_t deadline) noexcept {
-    const std::int64_t left = deadline - boot_micros();
-    if (left <= 0) return false;
-    const std::int64_t span = micros < left ? micros : left;
-    timespec time = {};
-    time.tv_sec = span / 1'000'000;
-    time.tv_nsec = span % 1'000'000 * 1000;
-    ::nanosleep(&time, nullptr);
-    return boot_micros() < deadline;
-  }
-
-  LinkSettings guarded(LinkSettings link) noexcept {
-    link.gate = [](void* admission, const ServerFacts& facts, Reason& why) noexcept {
-      return static_cast<Admission*>(admission)->admit(facts, why);
-    };
-    link.gate_context = &admission_;
-    return link;
+  static bool is_first(const Batch& batch, std::size_t at) noexcept {
+    if (batch.places[at] == Batch::Place::unsent) return false;
+    for (std::size_t i = 0; i < at; ++i) {
+      if (batch.places[i] != Batch::Place::unsent && batch.nodes[i] == batch.nodes[at]) return false;
+    }
+    return true;
   }
 
   Admission admission_;
-  Channel channel_;
+  Nodes nodes_;
   const std::string prefix_;
   const Clock clock_;
 };

@@ -7,8 +7,14 @@
 #include <idem/detail/config.hpp>
 #include <idem/detail/endian.hpp>
 #include <idem/detail/redis/call.hpp>
+#include <idem/detail/redis/channel.hpp>
+#include <idem/detail/redis/command.hpp>
+#include <idem/detail/redis/node.hpp>
 #include <idem/detail/redis/record.hpp>
+#include <idem/detail/redis/reply_tree.hpp>
+#include <idem/detail/redis/request.hpp>
 #include <idem/detail/redis/runner.hpp>
+#include <idem/detail/redis/trouble.hpp>
 #include <idem/protocol.hpp>
 
 #include <cstddef>
@@ -19,11 +25,11 @@
 IDEM_BEGIN_NAMESPACE
 namespace detail::redis {
 
-/// Goes through the keys of a prefix by SCAN, a few hundred at a time. Each command has the store's timeout of its own.
-/// May throw std::bad_alloc. For one thread.
+/// Goes through the keys of a prefix on one server by SCAN, a few hundred at a time. Each command has the store's
+/// timeout of its own. May throw std::bad_alloc. For one thread.
 class Scan {
  public:
-  Scan(Runner& runner, std::int64_t timeout) : runner_(runner), timeout_(timeout) {
+  Scan(Runner& runner, const NodeRef& node, std::int64_t timeout) : runner_(runner), node_(node), timeout_(timeout) {
     // The prefix stands for itself in the pattern.
     for (const char c : runner.prefix()) {
       if (c == '*' || c == '?' || c == '[' || c == ']' || c == '\\') pattern_ += '\\';
@@ -91,7 +97,7 @@ class Scan {
   /// A command that only reads is said once more where its answer was lost.
   bool ask(Request& request) {
     for (int tries = 0; tries < 3; ++tries) {
-      if (runner_.ask(request, deadline()) == Sent::answered) return true;
+      if (runner_.ask(*node_, request, deadline()) == Sent::answered) return true;
     }
     return false;
   }
@@ -150,9 +156,13 @@ class Scan {
   void write_get(Request& request, const Digest& key, std::int64_t end) const {
     Bytes name(runner_.prefix().data(), runner_.prefix().size());
     write_digest(key, reinterpret_cast<char*>(name.extend(digest_digits)));
-    request.command.clear();
     Command command(request.command, 4);
     command.arg("GETRANGE").arg(name.data(), name.size()).arg("0").number(end);
+  }
+
+  /// Wherever the key is now.
+  bool get(Request& request, const Digest& key, std::int64_t end) {
+    return runner_.ask(key, request, deadline(), [&](Request& to) { write_get(to, key, end); });
   }
 
   template <class See>
@@ -171,7 +181,7 @@ class Scan {
       ~Owner() { delete held; }
     } const owner{new Batch};
     Batch& batch = *owner.held;
-    batch.channel = &runner_.channel();
+    batch.channel = &node_->channel();
     for (std::size_t i = 0; i < count; ++i) {
       write_get(batch.requests[i], keys[i], enough);
       batch.channel->submit(batch.requests[i]);
@@ -184,10 +194,11 @@ class Scan {
       Sent sent = batch.channel->await(request, until);
       if (sent == Sent::pending) sent = batch.channel->leave(request);
       batch.settled = i + 1;
-      if (sent != Sent::answered) {
+      const bool is_error = sent == Sent::answered && request.reply.root().type == ReplyType::error &&
+                            trouble_of(request.reply.root().text) != Trouble::foreign;
+      if (sent != Sent::answered || is_error) {
         Request again;
-        write_get(again, keys[i], enough);
-        complete = ask(again) && complete;
+        complete = get(again, keys[i], enough) && complete;
         show_one(again, keys[i], now, see);
       } else {
         show_one(request, keys[i], now, see);
@@ -211,8 +222,7 @@ class Scan {
     };
     const std::size_t end = value_head + size_at(value_at::name_size);
     if (end > value.size()) {
-      write_get(longer, key, static_cast<std::int64_t>(end));
-      if (!ask(longer) || longer.reply.root().type != ReplyType::string) return;
+      if (!get(longer, key, static_cast<std::int64_t>(end)) || longer.reply.root().type != ReplyType::string) return;
       value = longer.reply.root().text;
       if (!decode() || value_head + size_at(value_at::name_size) > value.size()) return;
     }
@@ -223,6 +233,7 @@ class Scan {
   }
 
   Runner& runner_;
+  const NodeRef node_;
   const std::int64_t timeout_;
   std::string pattern_;
   std::string cursor_ = "0";

@@ -8,6 +8,7 @@
 #include <idem/detail/redis/lease_keeper.hpp>
 #include <idem/detail/redis/link_settings.hpp>
 #include <idem/detail/redis/listener.hpp>
+#include <idem/detail/redis/nodes.hpp>
 #include <idem/detail/redis/errand_runner.hpp>
 #include <idem/detail/redis/runner.hpp>
 #include <idem/event.hpp>
@@ -23,6 +24,7 @@ namespace detail::redis {
 /// Times are microseconds.
 struct StoreSettings {
   LinkSettings link = {};
+  Places places = {};
   AdmissionTerms admission = {};
   std::string prefix = {};
   std::int64_t timeout = 5'000'000;
@@ -34,10 +36,10 @@ class Session {
  public:
   explicit Session(const StoreSettings& settings)
       : generation(process_generation()),
-        runner(settings.link, settings.admission, settings.prefix, settings.clock),
+        runner(settings.link, settings.places, settings.admission, settings.prefix, settings.clock),
         errands(runner),
         keeper(errands, settings.timeout, errands.clock()),
-        listener(errands, settings.link, settings.prefix) {}
+        listener(errands, runner.nodes().listening(), settings.prefix) {}
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 

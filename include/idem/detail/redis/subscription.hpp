@@ -57,8 +57,10 @@ class Subscription {
   Shaken connect(Reason& why) {
     close();
     reader_.reset();
+    Endpoint endpoint;
+    if (!settings_.find(boot_micros() + settings_.connect_timeout, endpoint, why)) return Shaken::lost;
     const std::int64_t deadline = boot_micros() + settings_.connect_timeout;
-    Shaken shaken = wire_.connect(settings_.endpoint, settings_, deadline, why);
+    Shaken shaken = wire_.connect(endpoint, settings_, deadline, why);
     if (shaken != Shaken::good) return shaken;
     ServerFacts facts;
     shaken = Handshake(wire_, reader_, settings_, deadline, facts).run(why);

@@ -114,11 +114,12 @@ class Traffic {
   /// Whether a reply is to come.
   bool owes() const noexcept { return outstanding_.owes(); }
 
-  void answer_queued(const Reason& why, Wakes& wakes) noexcept {
+  /// `refused`: trying again won't help.
+  void answer_queued(const Reason& why, bool refused, Wakes& wakes) noexcept {
     while (Request* const request = queue_.first()) {
       queue_.remove(*request);
       request->why = why;
-      request->refused = true;
+      request->refused = refused;
       answer(*request, Sent::not_sent, wakes);
     }
   }
@@ -146,6 +147,7 @@ class Traffic {
         continue;
       }
       request->place_ = Request::Place::outstanding;
+      if (request->asks) outstanding_.push({nullptr, false});
       request->sequence_ = outstanding_.push({request, false});
       wait = wait || request->writes;
     }
@@ -189,7 +191,7 @@ class Traffic {
 
   bool append(Bytes& out, const Request& request) noexcept {
     IDEM_TRY {
-      outstanding_.reserve(2);
+      outstanding_.reserve(3);
       out.reserve(out.size() + request.command.size() + wait_.size());
       out.append(request.command.data(), request.command.size());
       return true;

@@ -1,0 +1,42 @@
+// What the errors of a server mean to who gets them.
+#pragma once
+
+#include <idem/detail/config.hpp>
+
+#include <cstdint>
+#include <string_view>
+
+IDEM_BEGIN_NAMESPACE
+namespace detail::redis {
+
+/// What an error of the server means.
+enum class Trouble : std::uint8_t {
+  final = 1,     ///< Trying again won't help before somebody changes something.
+  passing = 2,   ///< It may be over in a moment.
+  forgotten = 3, ///< The server doesn't know the script.
+  demoted = 4,   ///< Another server is the primary now.
+  foreign = 5,   ///< The key holds another type.
+  moved = 6,     ///< Another node of the cluster has the key's slot.
+  asked = 7,     ///< Another node of the cluster has the key already, if there is one.
+};
+
+inline Trouble trouble_of(std::string_view error) noexcept {
+  const auto begins = [error](std::string_view code) { return error.substr(0, code.size()) == code; };
+  if (begins("NOSCRIPT")) return Trouble::forgotten;
+  for (const std::string_view code : {"LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN"}) {
+    if (begins(code)) return Trouble::passing;
+  }
+  if (begins("MOVED ")) return Trouble::moved;
+  if (begins("ASK ")) return Trouble::asked;
+  if (begins("READONLY") || begins("UNBLOCKED")) return Trouble::demoted;
+  // Before Redis 7 what a command says within a script stands behind where it stood.
+  if (begins("WRONGTYPE")) return Trouble::foreign;
+  if (begins("ERR Error running script")) {
+    if (error.find("WRONGTYPE") != std::string_view::npos) return Trouble::foreign;
+    if (error.find("READONLY") != std::string_view::npos) return Trouble::demoted;
+  }
+  return Trouble::final;
+}
+
+}  // namespace detail::redis
+IDEM_END_NAMESPACE
