@@ -12,12 +12,12 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <idem/detail/file/futex.hpp>
 #include <idem/detail/sha256.hpp>
 #include <idem/file_store.hpp>
 #include <idem/idempotent.hpp>
@@ -342,29 +342,49 @@ class JournalPeer : public Peer {
     require(::pwrite(file_, frame, size, static_cast<off_t>(offset)) == static_cast<ssize_t>(size), "pwrite");
     std::unique_lock lock(mutex_);
     const std::uint64_t mine = ++written_;
-    while (synced_ < mine) {
+    while (synced_.load() < mine) {
       if (syncing_) {
-        done_.wait(lock);
+        // As idem waits: only those whom an fdatasync served are woken by its end, and one who goes on.
+        const idem::detail::file::Bell bell = bell_of(mine <= target_ ? round_ : round_ + 1);
+        const std::uint32_t ticket = bell.ticket();
+        lock.unlock();
+        bell.sleep(ticket, 2000);
+        if (synced_.load() >= mine) return;
+        lock.lock();
         continue;
       }
       syncing_ = true;
-      const std::uint64_t target = written_;
+      target_ = written_;
+      const std::uint64_t target = target_;
+      const idem::detail::file::Bell served = bell_of(round_);
+      served.expect_sleepers();
       lock.unlock();
       require(::fdatasync(file_) == 0, "fdatasync");
       lock.lock();
       syncing_ = false;
-      synced_ = target;
-      done_.notify_all();
+      synced_.store(target);
+      const idem::detail::file::Bell waiting = bell_of(++round_);
+      lock.unlock();
+      waiting.ring(idem::detail::file::one_sleeper);
+      served.ring(idem::detail::file::all_sleepers);
+      return;
     }
+  }
+
+  idem::detail::file::Bell bell_of(std::uint64_t round) {
+    return idem::detail::file::Bell(counts_[round % 2], asleep_[round % 2]);
   }
 
   int file_;
   const Frames frames_;
   std::atomic<std::uint64_t>& end_;
   std::mutex mutex_;
-  std::condition_variable done_;
+  std::atomic<std::uint32_t> counts_[2] = {};
+  std::atomic<std::uint32_t> asleep_[2] = {};
+  std::uint64_t round_ = 0;
+  std::uint64_t target_ = 0;
   std::uint64_t written_ = 0;
-  std::uint64_t synced_ = 0;
+  std::atomic<std::uint64_t> synced_{0};
   bool syncing_ = false;
 };
 

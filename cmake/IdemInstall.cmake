@@ -12,6 +12,7 @@ install(
 
 # A group of headers has an export of its own, which the package reads where the group's library is.
 set(idem_group_libraries "")
+set(idem_group_belows "")
 foreach(group IN LISTS idem_groups)
   install(TARGETS idem_${group} EXPORT idem_${group}_targets FILE_SET HEADERS DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
   install(
@@ -21,6 +22,7 @@ foreach(group IN LISTS idem_groups)
     DESTINATION "${idem_package_dir}")
   install(FILES "${CMAKE_CURRENT_LIST_DIR}/idem-${idem_${group}_library}.cmake" DESTINATION "${idem_package_dir}")
   list(APPEND idem_group_libraries "${idem_${group}_library}")
+  list(APPEND idem_group_belows "${idem_${group}_below}")
 endforeach()
 
 configure_package_config_file("${CMAKE_CURRENT_LIST_DIR}/idem-config.cmake.in" "${PROJECT_BINARY_DIR}/idem-config.cmake"
@@ -34,7 +36,7 @@ install(FILES "${PROJECT_BINARY_DIR}/idem-config.cmake" "${PROJECT_BINARY_DIR}/i
 # The prefix is found from the place of the .pc file, so that the installed tree can be moved.
 file(RELATIVE_PATH idem_pc_prefix "/p/${CMAKE_INSTALL_DATADIR}/pkgconfig" "/p")
 string(REGEX REPLACE "/$" "" idem_pc_prefix "${idem_pc_prefix}")
-foreach(name IN ITEMS idem idem-redis)
+foreach(name IN ITEMS idem idem-redis idem-redis-tls idem-onceonly)
   configure_file("${CMAKE_CURRENT_LIST_DIR}/${name}.pc.in" "${PROJECT_BINARY_DIR}/${name}.pc" @ONLY)
   install(FILES "${PROJECT_BINARY_DIR}/${name}.pc" DESTINATION "${CMAKE_INSTALL_DATADIR}/pkgconfig")
 endforeach()

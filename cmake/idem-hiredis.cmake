@@ -2,6 +2,7 @@
 #
 # Debian's package has a .pc file and a HiredisConfig.cmake without a target, others have targets of several names, so
 # that header and library are looked for themselves; pkg-config, where it is installed, only says where else.
+set(idem_hiredis_missing "")
 if(NOT TARGET idem::hiredis)
   find_package(PkgConfig QUIET)
   if(PKG_CONFIG_FOUND)

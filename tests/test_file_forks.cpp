@@ -13,6 +13,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -105,6 +106,30 @@ TEST_CASE("FLK-03: a child that exits with all its static destructors leaves its
   CHECK(scene->verdicts[0] == static_cast<int>(Verdict::executed));
   CHECK(found_by_others(place.path(), 1) == Answer::completed);
   CHECK(scene->effects == 1);
+}
+
+TEST_CASE("FLK-03: a child has nothing open of what its parent's store has, until it uses the store itself") {
+  const Directory place;
+  FileStore store(place.path(), quick());
+  REQUIRE(store.open().answer == Answer::ok);
+  REQUIRE(store.compact().answer == Answer::ok);
+  const auto open_files = [&place] {
+    int count = 0;
+    for (int fd = 0; fd < 256; ++fd) {
+      char target[512] = {};
+      const std::string link = "/proc/self/fd/" + std::to_string(fd);
+      if (::readlink(link.c_str(), target, sizeof target - 1) < 0) continue;
+      if (std::string_view(target).substr(0, place.path().size()) == place.path()) ++count;
+    }
+    return count;
+  };
+  if (open_files() == 0) return;  // there is no /proc
+  Child child([&] {
+    const int inherited = open_files();
+    const bool works = store.find(key_of_pay(store, 1)).answer == Answer::absent;
+    return inherited != 0 ? inherited : works ? 100 : 101;
+  });
+  CHECK(child.wait() == 100);
 }
 
 TEST_CASE(
@@ -250,8 +275,8 @@ TEST_CASE("FLK-04, FLK-05, T-19: whatever a function starts and leaves behind, i
        }},
       {"system",
        [](Leash& leash) {
-         ::dup2(leash.reader(), 9);
-         if (std::system("cat <&9 >/dev/null &") != 0) ::_exit(9);
+         ::dup2(leash.reader(), 0);  // a higher number may be one of the store's
+         if (std::system("exec 9<&0; cat <&9 >/dev/null &") != 0) ::_exit(9);
        }},
   };
   for (const Way& way : ways) {

@@ -413,6 +413,12 @@ std::string on_a_full_disk(const std::string& path, Fill fill, Free free) {
     if (taken.answer != Answer::acquired) return "claim " + name + ": " + taken.message;
     running.emplace_back(name, taken.record.owner);
   }
+  // Longer than the room that is kept for an outcome.
+  const idem::Key endless = idem::make_key(std::string(3000, 'n'), 1);
+  idem::ClaimRequest request;
+  request.owner = idem::detail::new_owner_token();
+  const Reply begun = store.claim(endless, request);
+  if (begun.answer != Answer::acquired) return "claim of a long name: " + begun.message;
   fill();
   // Claims eat up what was allocated ahead, but for what the outcomes need.
   Reply refused;
@@ -432,6 +438,9 @@ std::string on_a_full_disk(const std::string& path, Fill fill, Free free) {
 
   const std::string small = "small result";
   const std::string large(20000, 'L');
+  const Reply ended = store.complete(endless, outcome(begun.record.owner, small));
+  if (ended.answer != Answer::ok) return "outcome of a long name: " + ended.message;
+  if (other.find(endless).answer != Answer::completed) return "the outcome of a long name isn't found";
   for (std::size_t i = 0; i < running.size(); ++i) {
     FileStore& by = i % 2 == 0 ? store : other;
     const bool is_large = i % 4 == 1;

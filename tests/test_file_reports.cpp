@@ -75,6 +75,18 @@ TEST_CASE("FSE-07: what counts and what removes say where they couldn't") {
   CHECK(refused.open().answer == Answer::unavailable);
   CHECK_FALSE(refused.stats().available);
   CHECK_FALSE(refused.purge({}).complete);
+  // A number can't say it.
+  std::string told;
+  const auto listen = [&told](const idem::Event& event) {
+    if (event.kind == idem::EventKind::store_warning) told += event.message;
+  };
+  FileStore listening(place / "open", {.on_event = listen});
+  CHECK(listening.clear() == 0);
+  CHECK(told.find("clear()") != std::string::npos);
+  told.clear();
+  FileStore clearing(place / "good", {.on_event = listen});
+  CHECK(clearing.clear() == 0);
+  CHECK(told.find("clear()") == std::string::npos);
 }
 
 TEST_CASE("T-39: a negative age purges no doubt") {

@@ -83,6 +83,8 @@ class AnyStore {
   requires(!std::same_as<std::remove_cvref_t<S>, AnyStore> && Store<std::remove_cvref_t<S>>)
       AnyStore(S&& store) {  // NOLINT: conversion is the point
     using Held = std::remove_cvref_t<S>;
+    static_assert(detail::detects_doubt<Held>(), "idem: AnyStore would hide that this store can't always tell a call "
+                                                 "that was left in doubt from one that wasn't made");
     if constexpr (std::is_lvalue_reference_v<S>) {
       static_assert(!std::is_const_v<std::remove_reference_t<S>>, "idem: a store that is used can't be const");
       object_ = std::addressof(store);

@@ -199,6 +199,7 @@ Claim claim(S& store, const Key& key, const ClaimOptions& options = {}) {
   auto& held = detail::ClaimAccess::held(made);
   detail::Terms terms;
   terms.lease = options.lease;
+  terms.ttl = options.ttl;
   terms.wait = options.wait_timeout;
   terms.take_over = options.on_in_doubt == OnInDoubt::rerun;
   detail::Waiting waiting;

@@ -40,6 +40,8 @@ struct exception_list {};
 struct secret {};
 struct seal {};
 struct observer {};
+struct rerun_consent {};
+struct forwarding {};
 }  // namespace extra
 
 namespace detail {
@@ -261,6 +263,9 @@ constexpr bool check_extras() {
                 "idem: name all exception types in one replay_exceptions");
   static_assert(count_of<extra::secret, std::remove_cvref_t<Extras>...> <= 1, "idem: keyed_with stands twice");
   static_assert(count_of<extra::seal, std::remove_cvref_t<Extras>...> <= 1, "idem: seal_with stands twice");
+  static_assert(count_of<extra::rerun_consent, std::remove_cvref_t<Extras>...> <= 1,
+                "idem: allow_undetected_reruns stands twice");
+  static_assert(count_of<extra::forwarding, std::remove_cvref_t<Extras>...> <= 1, "idem: forward_to stands twice");
   return (Extra<Extras> && ...);
 }
 

@@ -113,6 +113,12 @@ class FileStore {
   }
   TimePoint now() const noexcept { return engine_ != nullptr ? engine_->current().core.clock.now() : TimePoint{}; }
 
+  /// Answers `completed`, `failed` or `conflict`, as a claim would, where there is a finished record that can be told
+  /// of without the lock; `absent` says nothing. The payload is a copy.
+  Peeked peek(const Key& key, const Digest* fingerprint) noexcept {
+    return engine_ != nullptr ? engine_->peek(key, fingerprint) : Peeked{};
+  }
+
   Reply claim(const Key& key, const ClaimRequest& wanted, LeaseWatch* = nullptr) {
     ClaimRequest request = wanted;
     request.lease = forever;  // the kernel proves that the owner lives
@@ -228,17 +234,20 @@ class FileStore {
     return result;
   }
 
+  /// Where not everything could be read or removed there is an event `store_warning`.
   std::size_t clear() {
     std::size_t removed = 0;
     bool counts = false;
-    visit(
+    const bool complete = visit(
         [&](const Found& found, TimePoint now, bool owner_gone) {
           const protocol::Transition change = protocol::erase(found.record(), now, owner_gone);
           counts = change.answer == Answer::ok;
           return change.change == protocol::Change::erase;
         },
         [&](const Found&) { removed += counts ? 1 : 0; }, [] {});
-    if (engine_ != nullptr) engine_->maintain();
+    if (engine_ == nullptr) return removed;
+    if (!complete) engine_->warn("clear() couldn't remove every record: see stats()");
+    engine_->maintain();
     return removed;
   }
 
@@ -291,9 +300,13 @@ class FileStore {
   Reply repair() { return compaction(detail::file::Purpose::repair); }
 
   /// Lets the store use the newest format that this version of idem knows, once no older version uses the directory any
-  /// more. There is one format so far: nothing is done.
+  /// more: those that do are refused from then on. There is one format so far: nothing is done.
   Reply upgrade() {
-    return with_core([](detail::file::FileCore&) {});
+    bool newest = false;
+    Reply reply = with_core([&newest](detail::file::FileCore& core) {
+      newest = core.journal->header.format == detail::file::journal_format;
+    });
+    return reply.answer == Answer::ok && !newest ? compaction(detail::file::Purpose::upgrade) : std::move(reply);
   }
 
   /// Reads a store's journal without changing anything and says what is in it and what is wrong with it. For a store

@@ -116,6 +116,12 @@ auto make_guard(std::string_view name, std::string_view parameters, F&& function
       static_assert(count_of<extra::object_choice, std::remove_cvref_t<E>...> == 0,
                     "idem: any_object is for member functions; this callable has no object");
     }
+    static_assert(
+        detects_doubt<typename Holding::type::Store>() ||
+            count_of<extra::rerun_consent, std::remove_cvref_t<E>...> == 1,
+        "idem: this store can't always tell a call that was left in doubt from one that wasn't made, so that it may "
+        "run again and on_in_doubt = report doesn't hold; "
+        "say that this is meant with idem::onceonly::allow_undetected_reruns");
     auto holder = Holding::make(static_cast<E&&>(extras)...);
     return std::apply(
         [&]<class... Kept>(Kept&&... kept) {

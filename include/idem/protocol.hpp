@@ -76,7 +76,7 @@ struct ClaimRequest {
   bool take_over = false;               ///< A record in doubt changes hands.
   std::uint64_t epoch_above = 0;        ///< The epoch of a new acquisition is higher than this, too.
   bool complete_at_once = false;        ///< The new record is completed in the same transition, without payload.
-  Duration ttl = forever;               ///< Of such a completed record.
+  Duration ttl = forever;               ///< Of such a completed record; otherwise a hint of what complete will say.
 };
 
 namespace protocol {

@@ -24,30 +24,30 @@ enum class UnsafeServer : std::uint8_t {
 };
 
 /// Where the servers are is said in one of three ways: host and port (or unix_socket) for one, `sentinels` and
-/// `master_name` for a primary that Sentinel watches over, `cluster_nodes` for a Redis Cluster. docs/guarantees.md says what
-/// each of them can lose.
+/// `master_name` for a primary that Sentinel watches over, `cluster_nodes` for a Redis Cluster. docs/guarantees.md says
+/// what each of them can lose.
 struct RedisOptions {
   std::string host = "127.0.0.1";
   std::uint16_t port = 6379;
   std::string unix_socket = {};  ///< Path of a socket; goes before host and port.
-  /// Sentinels as `host:port` (port 26379 where there is none), best all of them: who of most of them knows of the latest
-  /// failover says where the primary is. Host and port above are of no account then.
+  /// Sentinels as `host:port` (port 26379 where there is none), best all of them: who of most of them knows of the
+  /// latest failover says where the primary is. Host and port above are of no account then.
   std::vector<std::string> sentinels = {};
   std::string master_name = {};  ///< As the sentinels' configuration names the primary.
   std::string sentinel_username = {};
   std::string sentinel_password = {};  ///< Of the sentinels, which get neither user nor password of the servers.
-  /// Some nodes of a cluster as `host:port` (port 6379 where there is none), which tell where the others are. Host and port
-  /// above are of no account then.
+  /// Some nodes of a cluster as `host:port` (port 6379 where there is none), which tell where the others are. Host and
+  /// port above are of no account then.
   std::vector<std::string> cluster_nodes = {};
-  std::string username = {};     ///< Empty: the server's default user.
-  std::string password = {};     ///< Never in a log or an error text.
+  std::string username = {};  ///< Empty: the server's default user.
+  std::string password = {};  ///< Never in a log or an error text.
   std::uint32_t database = 0;
-  /// Of every key and channel, 256 bytes at most. Guards that share records share it. In a cluster a {tag} in it would put
-  /// all records on one node.
+  /// Of every key and channel, 256 bytes at most. Guards that share records share it. In a cluster a {tag} in it would
+  /// put all records on one node.
   std::string prefix = "idem:";
 
-  /// Replicas that have to have a claim before the function starts, and an outcome before it's told (WAIT). A claim that
-  /// fewer have is given back and `unavailable`; an outcome that fewer have is `unrecorded`, and stays. Even so a
+  /// Replicas that have to have a claim before the function starts, and an outcome before it's told (WAIT). A claim
+  /// that fewer have is given back and `unavailable`; an outcome that fewer have is `unrecorded`, and stays. Even so a
   /// failover may choose a replica that has less.
   std::uint32_t min_replicas = 0;
   Duration replica_timeout = std::chrono::seconds(1);  ///< How long WAIT waits. Others' commands wait meanwhile.
@@ -64,9 +64,10 @@ struct RedisOptions {
   std::size_t max_reply_bytes = std::size_t{64} << 20;
 
   /// Encrypts with TLS 1.2 or later, and verifies the server's certificate and that it is made out to the host as it's
-  /// named here, be that a name or an address. Nothing is ever sent unencrypted then: whatever is wrong makes operations
-  /// unavailable with the reason. Needs OpenSSL and a program that was built with IDEM_REDIS_TLS=1 (CMake:
-  /// idem::redis_tls); in others every operation is unavailable and says so. The files are read at each connect.
+  /// named here, be that a name or an address. Nothing is ever sent unencrypted then: whatever is wrong makes
+  /// operations unavailable with the reason. Needs OpenSSL and a program that was built with IDEM_REDIS_TLS=1, the same
+  /// in all its parts (CMake: idem::redis_tls); in others every operation is unavailable and says so. The files are
+  /// read at each connect.
   bool tls = false;
   std::string tls_ca_file = {};    ///< PEM, who is trusted; empty: whom the system trusts.
   std::string tls_cert_file = {};  ///< PEM, of this client with its chain, where the server asks for one.
@@ -84,9 +85,9 @@ struct RedisOptions {
     return options;
   }
 
-  /// `redis://user:password@host:port/database`, `rediss://` for TLS, `unix:///path?db=1` or `redis+unix://` likewise, also
-  /// with `user:password@` before the path; all names are percent-decoded. Throws std::invalid_argument, whose text never
-  /// has the URL in it.
+  /// `redis://user:password@host:port/database`, `rediss://` for TLS, `unix:///path?db=1` or `redis+unix://` likewise,
+  /// also with `user:password@` before the path; all names are percent-decoded. Throws std::invalid_argument, whose
+  /// text never has the URL in it.
   static RedisOptions from_url(std::string_view url);
 };
 
@@ -169,7 +170,9 @@ class RedisUrl {
     if (value > most) refuse(why);
     return value;
   }
-  static std::uint32_t database(std::string_view text) { return number(text, 999'999'999, "has a database that isn't a number"); }
+  static std::uint32_t database(std::string_view text) {
+    return number(text, 999'999'999, "has a database that isn't a number");
+  }
   static std::string decoded(std::string_view text) {
     const auto hex = [](char digit) {
       if (digit >= '0' && digit <= '9') return digit - '0';
@@ -197,6 +200,8 @@ class RedisUrl {
 
 }  // namespace detail
 
-inline RedisOptions RedisOptions::from_url(std::string_view url) { return detail::RedisUrl(url).parse(); }
+inline RedisOptions RedisOptions::from_url(std::string_view url) {
+  return detail::RedisUrl(url).parse();
+}
 
 IDEM_END_NAMESPACE

@@ -1,8 +1,8 @@
 // RedisStore: records on a Redis server, shared by all machines that use it. Needs hiredis.
 //
 // What it doesn't promise: nothing about a server that evicts keys or that restarts without an append-only file; and a
-// failover to a replica forgets what that replica hadn't got: docs/guarantees.md has the numbers. An owner proves that it lives by a lease: one that is
-// stopped for longer is in doubt.
+// failover to a replica forgets what that replica hadn't got: docs/guarantees.md has the numbers. An owner proves that
+// it lives by a lease: one that is stopped for longer is in doubt.
 #pragma once
 
 #include <idem/clock.hpp>
@@ -36,9 +36,10 @@
 
 IDEM_BEGIN_NAMESPACE
 
-/// One key for each record, on a Redis server, on the primary that Sentinel names, or in a cluster; docs/redis-format.md
-/// describes it. A claim is one round trip, an outcome one more, a duplicate one. All threads share one connection to each
-/// server, on which their commands are sent together; who waits for a running call is woken by a message on another one. A thread of the store's own renews leases.
+/// One key for each record, on a Redis server, on the primary that Sentinel names, or in a cluster;
+/// docs/redis-format.md describes it. A claim is one round trip, an outcome one more, a duplicate one. All threads
+/// share one connection to each server, on which their commands are sent together; who waits for a running call is
+/// woken by a message on another one. A thread of the store's own renews leases.
 ///
 /// Nothing is connected before the first operation, and an operation that gets no answer within `RedisOptions::timeout`
 /// is `unavailable` with the reason, so that service resumes by itself.
@@ -130,8 +131,8 @@ class RedisStore {
     return run(key, call.with(bytes.all()).with(lease.view()));
   }
 
-  /// Where the result is larger than an answer may be, the call is completed all the same, and the reply's payload is of
-  /// the kind `lost`. After `unavailable` it isn't known whether the outcome will be found.
+  /// Where the result is larger than an answer may be, the call is completed all the same, and the reply's payload is
+  /// of the kind `lost`. After `unavailable` it isn't known whether the outcome will be found.
   Reply complete(const Key& key, const FinishRequest& request) { return finish(key, request, State::completed); }
   /// The same for a failure that is kept.
   Reply fail(const Key& key, const FinishRequest& request) { return finish(key, request, State::failed); }
@@ -194,10 +195,10 @@ class RedisStore {
     }
   }
 
-  /// Calls `each(const RecordView&)` for every record that hasn't expired and can be read, without a lock: it may use the
-  /// store. Records made or erased meanwhile may be shown or not, and one may be shown twice while the server's table
-  /// shrinks (SCAN); in a cluster, those whose slot moves from node to node meanwhile may be shown twice or not at all, here
-  /// and to `purge`, `clear` and `stats`. Throws what `each` throws, and std::bad_alloc.
+  /// Calls `each(const RecordView&)` for every record that hasn't expired and can be read, without a lock: it may use
+  /// the store. Records made or erased meanwhile may be shown or not, and one may be shown twice while the server's
+  /// table shrinks (SCAN); in a cluster, those whose slot moves from node to node meanwhile may be shown twice or not
+  /// at all, here and to `purge`, `clear` and `stats`. Throws what `each` throws, and std::bad_alloc.
   template <class Each>
   void for_each(Each&& each) {
     visit([&](const detail::StoredRecord& stored, Status status) {
@@ -213,11 +214,15 @@ class RedisStore {
     const bool doubts = options.in_doubt_older_than && !options.in_doubt_older_than->overflowed() &&
                         options.in_doubt_older_than->nanoseconds() >= 0;
     const detail::redis::Span age(doubts ? *options.in_doubt_older_than : forever);
-    result.complete = sweep([&](detail::redis::Call& call) { call.script = &Scripts::purge; call.with(age.view()); },
-                            [&](const Answered& answered) {
-                              result.expired += answered.number == 1 ? 1 : 0;
-                              result.in_doubt += answered.number == 2 ? 1 : 0;
-                            });
+    result.complete = sweep(
+        [&](detail::redis::Call& call) {
+          call.script = &Scripts::purge;
+          call.with(age.view());
+        },
+        [&](const Answered& answered) {
+          result.expired += answered.number == 1 ? 1 : 0;
+          result.in_doubt += answered.number == 2 ? 1 : 0;
+        });
     return result;
   }
 
@@ -240,7 +245,9 @@ class RedisStore {
       });
     }
     IDEM_CATCH_UNWIND
-    IDEM_CATCH_ALL { stats.available = false; }
+    IDEM_CATCH_ALL {
+      stats.available = false;
+    }
     return stats;
   }
 
@@ -268,7 +275,9 @@ class RedisStore {
       }
     }
     IDEM_CATCH_UNWIND
-    IDEM_CATCH_ALL { reply = unavailable("out of memory"); }
+    IDEM_CATCH_ALL {
+      reply = unavailable("out of memory");
+    }
     report(session);
     return reply;
   }
@@ -315,8 +324,8 @@ class RedisStore {
   }
 
   /// What follows from a claim that succeeded: it lasts as long as its lease, and is renewed.
-  void held(Session& session, Reply& reply, const Answered& answered, const detail::redis::Span& lease, TimePoint before,
-            const ClaimRequest& request, const Digest& digest, LeaseWatch* watch) {
+  void held(Session& session, Reply& reply, const Answered& answered, const detail::redis::Span& lease,
+            TimePoint before, const ClaimRequest& request, const Digest& digest, LeaseWatch* watch) {
     const Ownership owner = reply.record.owner;
     const std::uint32_t wanted = sessions_->settings.link.min_replicas;
     if (answered.replicas < wanted) {
@@ -343,9 +352,13 @@ class RedisStore {
     call.key = key.digest();
     Reply reply;
     Answered answered = session.runner.run(call, deadline());
-    IDEM_TRY { detail::redis::fill(reply, answered, call.key); }
+    IDEM_TRY {
+      detail::redis::fill(reply, answered, call.key);
+    }
     IDEM_CATCH_UNWIND
-    IDEM_CATCH_ALL { reply = unavailable("out of memory"); }
+    IDEM_CATCH_ALL {
+      reply = unavailable("out of memory");
+    }
     if (reply.answer == Answer::ok && call.writes && answered.replicas < sessions_->settings.link.min_replicas) {
       reply = unavailable("it was recorded, but fewer replicas than min_replicas asks for have it");
     }

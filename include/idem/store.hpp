@@ -34,6 +34,8 @@ struct StoreTraits {
   Liveness liveness = Liveness::lease;
   bool survives_process = true;
   ClockOwner clock = ClockOwner::process;
+  /// Whoever claims a key that was left in doubt is told so. False: it may be taken for a free one, and run again.
+  bool detects_doubt = true;
 };
 
 /// Set by a store that renews leases, read by the owner's Context.
@@ -134,8 +136,8 @@ inline void count_status(StoreStats& stats, const Record& record, Status status)
 ///  taken,
 ///     and durable before it answers. A stale owner changes nothing.
 ///  2. It throws nothing. What it can't do is answered `unavailable`, with a message that says what to do; a record
-///  that
-///     it can't read is `corrupt` and stays as it is. Neither is ever answered `absent`.
+///     that it can't read is `corrupt` and stays as it is. Neither is ever answered `absent`. A claim that a service
+///     turns down though it answers (no permission, a limit) is `refused`: nobody runs unguarded then.
 ///  3. claim: the reply's record is the caller's when it says `acquired`. With `watch`, a store that renews leases
 ///  calls
 ///     it when the lease is lost, until complete, fail, release or abandon of that owner has returned.
@@ -270,6 +272,17 @@ constexpr bool check_store() {
       },
       "idem: this store lacks 'idem::StoreStats stats()'");
   return Store<S>;
+}
+
+/// A store whose `static constexpr bool detects_doubt` is false can't always tell a key in doubt from a free one;
+/// without that member a store can.
+template <class S>
+constexpr bool detects_doubt() noexcept {
+  if constexpr (requires { S::detects_doubt; }) {
+    return S::detects_doubt;
+  } else {
+    return true;
+  }
 }
 
 /// Close enough to a store that it was meant to be one.

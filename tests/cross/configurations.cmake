@@ -35,7 +35,7 @@ function(idem_configuration name compiler flags)
       "${CMAKE_COMMAND}" "-DSOURCE=${PROJECT_SOURCE_DIR}" "-DBINARY=${PROJECT_BINARY_DIR}/${name}"
       "-DPARALLEL=${idem_processors}" -P "${PROJECT_SOURCE_DIR}/tests/cross/configuration.cmake" --
       "-DCMAKE_CXX_COMPILER=${path}" "-DCMAKE_CXX_FLAGS=${flags}" ${idem_launcher} -DCMAKE_CXX_EXTENSIONS=OFF
-      -DIDEM_WARNINGS_AS_ERRORS=ON -DIDEM_TEST_PRECOMPILED=ON -DCMAKE_BUILD_TYPE=None ${ARGN})
+      -DIDEM_WARNINGS_AS_ERRORS=ON -DIDEM_TEST_PRECOMPILED=ON -DCMAKE_BUILD_TYPE=None -DIDEM_ONCEONLY=OFF ${ARGN})
   # A build uses all processors by itself.
   set_tests_properties(configuration.${name} PROPERTIES TIMEOUT 1500 PROCESSORS ${idem_processors} LABELS configuration)
   if(NOT path)
@@ -56,9 +56,9 @@ string(APPEND idem_addressed "|guard_(claims|duplicates|events)|ma.*|protocol_.*
 set(idem_threaded "check_lock|claim_threads|conformance_(file|memory)|faulty_store|file_(compaction|mapping|owed|page|waiting)")
 string(APPEND idem_threaded "|guard_(duplicates|reentrancy)|memory_.*|random|shared_object")
 
-# Whoever reads what a server sent, and whoever has threads.
-set(idem_redis_addressed ".*")
-set(idem_redis_threaded ".*")
+# Of the tests with a server those that read what it sent, and those that have threads.
+set(idem_redis_addressed "acl|channel|command|conformance|handshake|lease_keeper|listener|options|reader|sweep")
+set(idem_redis_threaded "channel_threads|conformance|errors|lease_keeper|listener")
 
 # The other programs (golden vectors, tests/headers, examples) are built by those configurations alone that may find
 # something of their own in them: another compiler, library, optimiser or machine. Sanitizers see codecs and journals in the
@@ -75,9 +75,11 @@ idem_configuration(clang-19-libc++ clang++-19 "-O0 -stdlib=libc++" "-DIDEM_TESTS
 # The sanitizers are clang 19's: g++ 12 adds warnings of its own making under them. They also stand for clang 19 with
 # libstdc++.
 idem_configuration(asan clang++-19 "-O0 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all"
-                   "-DIDEM_TESTS=${idem_addressed}" "-DIDEM_REDIS_TESTS=${idem_redis_addressed}" ${idem_sanitized})
+                   "-DIDEM_TESTS=${idem_addressed}" "-DIDEM_REDIS_TESTS=${idem_redis_addressed}" ${idem_sanitized}
+                   -DIDEM_ONCEONLY=AUTO "-DIDEM_ONCEONLY_TESTS=answers|remote_store")
 idem_configuration(tsan clang++-19 "-O1 -g1 -fsanitize=thread" "-DIDEM_TESTS=${idem_threaded}"
-                   "-DIDEM_REDIS_TESTS=${idem_redis_threaded}" ${idem_sanitized})
+                   "-DIDEM_REDIS_TESTS=${idem_redis_threaded}" ${idem_sanitized} -DIDEM_ONCEONLY=AUTO
+                   "-DIDEM_ONCEONLY_TESTS=ai|guards")
 
 # What is stored has to be the same on 32 bits and on big-endian machines: keys, codecs, digests, protocol.
 set(idem_golden "codec_(fields|golden|hostile)|crc32c|file_frame|hmac|key_(encoding|golden)|protocol_table|record_bytes|sha256")

@@ -14,6 +14,11 @@ EXPORTED void idem_close(void* store) {
   delete static_cast<idem::FileStore*>(store);
 }
 
+/// Whether the store has the newest format that this one knows from now on.
+EXPORTED int idem_upgrade(void* store) {
+  return static_cast<idem::FileStore*>(store)->upgrade().answer == idem::Answer::ok ? 1 : 0;
+}
+
 /// The verdict of a call that doesn't wait; `result` gets the value, where there is one.
 EXPORTED int idem_call(void* store, int key, int (*function)(int), int* result) {
   const auto guard = idem::idempotent<"shared">([function](int argument) { return function(argument); },

@@ -1,5 +1,6 @@
 // CXX-11: a program and two shared objects, each with an idem of its own, exclude each other on one directory. What
-// excludes them is the store, not a variable of one of them.
+// excludes them is the store, not a variable of one of them. The second one is of the next version: it writes what the
+// others read until it's told to upgrade, and then they are refused.
 //
 //   shared_objects FIRST.so SECOND.so
 #include "support/directory.hpp"
@@ -38,6 +39,7 @@ struct User {
   void* library = nullptr;
   void* store = nullptr;
   void (*close)(void*) = nullptr;
+  int (*upgrade)(void*) = nullptr;
   std::function<Verdict(int, Function, int*)> call;
 };
 
@@ -48,7 +50,8 @@ User load(const char* name, const std::string& path) {
   const auto open = reinterpret_cast<void* (*)(const char*)>(::dlsym(user.library, "idem_open"));
   const auto call = reinterpret_cast<int (*)(void*, int, Function, int*)>(::dlsym(user.library, "idem_call"));
   user.close = reinterpret_cast<void (*)(void*)>(::dlsym(user.library, "idem_close"));
-  EXPECT(open != nullptr && call != nullptr && user.close != nullptr);
+  user.upgrade = reinterpret_cast<int (*)(void*)>(::dlsym(user.library, "idem_upgrade"));
+  EXPECT(open != nullptr && call != nullptr && user.close != nullptr && user.upgrade != nullptr);
   user.store = open(path.c_str());
   user.call = [call, store = user.store](int key, Function function, int* result) {
     return static_cast<Verdict>(call(store, key, function, result));
@@ -63,6 +66,8 @@ int count_effect(int key) {
   ++effects[static_cast<std::size_t>(key)];
   return key * 10;
 }
+
+int count_once(int key) { return key; }
 
 // What a running function of one of them sees through the others.
 std::vector<User>* all = nullptr;
@@ -149,9 +154,28 @@ int main(int count, char** arguments) {
     }
     int result = 0;
     EXPECT(users[1].call(6, count_effect, &result) == Verdict::replayed && result == 60);
+    EXPECT(store.stats().processes == 2);
+
+    // It knows a newer format and has kept to this one's; even what is written anew is.
+    EXPECT(store.upgrade().answer == idem::Answer::ok);
+    EXPECT(store.compact().answer == idem::Answer::ok);
+    EXPECT(users[1].call(2001, count_once, &result) == Verdict::executed);
+    EXPECT(users[2].call(2001, count_once, &result) == Verdict::replayed);
+    EXPECT(users[1].upgrade(users[1].store) == 1);
+    // From now on the older version is told so, about known and unknown calls alike, and leaves everything as it is.
+    EXPECT(users[2].call(2001, count_once, &result) == Verdict::unavailable);
+    EXPECT(users[2].call(2002, count_once, &result) == Verdict::unavailable);
+    EXPECT(store.open().message.find("newer version") != std::string::npos);
+    EXPECT(store.repair().answer == idem::Answer::unavailable);
+    idem::FileStore late(path);
+    EXPECT(late.open().message.find("newer version") != std::string::npos);
+    EXPECT(!idem::FileStore::verify(path).good());
+    EXPECT(users[1].call(2001, count_once, &result) == Verdict::replayed && result == 2001);
+    EXPECT(users[1].call(2002, count_once, &result) == Verdict::executed);
+    EXPECT(users[1].call(6, count_effect, &result) == Verdict::replayed && result == 60);
+    EXPECT(users[1].upgrade(users[1].store) == 1);
     users[1].close(users[1].store);
   }
-  EXPECT(store.stats().processes == 1);
   std::puts("ok");
   return 0;
 }

@@ -8,7 +8,9 @@ function(idem_packaging name)
     COMMAND Python3::Interpreter "${packaging}/run.py" ${name} "--source=${PROJECT_SOURCE_DIR}"
             "--scratch=${PROJECT_BINARY_DIR}/packaging/${name}" "--cmake=${CMAKE_COMMAND}"
             "--compiler=${CMAKE_CXX_COMPILER}" "--launcher=${CMAKE_CXX_COMPILER_LAUNCHER}"
-            "--version=${PROJECT_VERSION}" $<$<TARGET_EXISTS:idem::redis>:--redis>)
+            "--version=${PROJECT_VERSION}" $<$<TARGET_EXISTS:idem::redis>:--redis>
+            $<$<TARGET_EXISTS:idem::redis_tls>:--redis-tls>
+            $<$<TARGET_EXISTS:idem::onceonly>:--onceonly>)
   set_tests_properties(packaging.${name} PROPERTIES TIMEOUT 300 LABELS packaging)
   foreach(program IN LISTS ARGN)
     find_program(idem_program_${program} ${program} NO_CMAKE_SYSTEM_PATH)

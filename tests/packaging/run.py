@@ -13,7 +13,10 @@ parser.add_argument("name")
 for option in ("source", "scratch", "cmake", "compiler", "launcher", "version"):
     parser.add_argument(f"--{option}", required=True)
 parser.add_argument("--redis", action="store_true", help="hiredis is here")
+parser.add_argument("--onceonly", action="store_true", help="libcurl and nlohmann-json are here")
+parser.add_argument("--redis-tls", action="store_true", help="OpenSSL is here, too")
 arguments = parser.parse_args()
+groups = [group for group in ("redis", "onceonly") if getattr(arguments, group)]
 
 source = pathlib.Path(arguments.source)
 scratch = pathlib.Path(arguments.scratch)
@@ -89,14 +92,15 @@ def clean_flags(tree):
 
 def run_consumers(tree):
     run(tree / "consumer")
-    if arguments.redis:
-        run(tree / "redis_consumer")
+    for group in groups:
+        run(tree / f"{group}_consumer")
 
 
 def add_subdirectory():
     tree = scratch / "consumer"
     configure(here / "add_subdirectory", tree, f"-DIDEM_SOURCE={source}", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON",
-              f"-DCMAKE_INSTALL_PREFIX={scratch / 'prefix'}", f"-DIDEM_REDIS={'ON' if arguments.redis else 'OFF'}")
+              f"-DCMAKE_INSTALL_PREFIX={scratch / 'prefix'}", f"-DIDEM_REDIS={'ON' if arguments.redis else 'OFF'}",
+              f"-DIDEM_ONCEONLY={'ON' if arguments.onceonly else 'OFF'}")
     build(tree)
     run_consumers(tree)
     clean_flags(tree)
@@ -118,10 +122,17 @@ def find_package():
     prefix.rename(moved)
     tree = scratch / "consumer"
     configure(here / "find_package", tree, f"-DCMAKE_PREFIX_PATH={moved}", f"-DWANTED={major}.{minor}",
-              "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON", *(["-DCOMPONENTS=COMPONENTS;redis"] if arguments.redis else []))
+              "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON", *([f"-DCOMPONENTS=COMPONENTS;{';'.join(groups)}"] if groups else []))
     build(tree)
     run_consumers(tree)
     clean_flags(tree)
+    if arguments.redis_tls:
+        with_tls = (f"-DCMAKE_PREFIX_PATH={moved}", "-DTLS=ON", "-DCOMPONENTS=COMPONENTS;redis_tls")
+        configure(here / "find_package", scratch / "tls", *with_tls)
+        build(scratch / "tls", "--target", "redis_tls_consumer")
+        run(scratch / "tls" / "redis_tls_consumer")
+        configure(here / "find_package", scratch / "refused_tls", *with_tls, "-DCMAKE_DISABLE_FIND_PACKAGE_OpenSSL=ON",
+                  refused="idem::redis_tls: OpenSSL 1.1.1 or later is not found")
     # Who needs no hiredis doesn't miss it; who does is told.
     without = (f"-DCMAKE_PREFIX_PATH={moved}", "-DIDEM_HIREDIS_LIBRARY=")
     configure(here / "find_package", scratch / "without", *without)
@@ -129,6 +140,11 @@ def find_package():
               refused="idem::redis: hiredis is not found")
     configure(source, scratch / "insisting", "-DIDEM_BUILD_TESTS=OFF", "-DIDEM_REDIS=ON", "-DIDEM_HIREDIS_LIBRARY=",
               refused="IDEM_REDIS is ON, but hiredis is not found")
+    # The same for the client of OnceOnly.
+    without = (f"-DCMAKE_PREFIX_PATH={moved}", "-DCMAKE_DISABLE_FIND_PACKAGE_CURL=ON")
+    configure(here / "find_package", scratch / "without_curl", *without)
+    configure(here / "find_package", scratch / "refused_curl", *without, "-DCOMPONENTS=COMPONENTS;onceonly",
+              refused="idem::onceonly: libcurl or nlohmann-json is not found")
 
 
 def find_package_too_new():
@@ -186,10 +202,14 @@ def compile_with_pkg_config(prefix):
         fail("pkg-config gives another version")
     flags = shlex.split(run("pkg-config", "--cflags", "--libs", "idem", output=True, env=folder))
     run(compiler, "-std=c++20", here / "consumer.cpp", "-o", scratch / "consumer", *flags)
-    if arguments.redis:
-        flags = shlex.split(run("pkg-config", "--cflags", "--libs", "idem-redis", output=True, env=folder))
-        run(compiler, "-std=c++20", here / "redis_consumer.cpp", "-o", scratch / "redis_consumer", *flags)
+    for group in groups:
+        flags = shlex.split(run("pkg-config", "--cflags", "--libs", f"idem-{group}", output=True, env=folder))
+        run(compiler, "-std=c++20", here / f"{group}_consumer.cpp", "-o", scratch / f"{group}_consumer", *flags)
     run_consumers(scratch)
+    if arguments.redis_tls:
+        flags = shlex.split(run("pkg-config", "--cflags", "--libs", "idem-redis-tls", output=True, env=folder))
+        run(compiler, "-std=c++20", here / "redis_tls_consumer.cpp", "-o", scratch / "redis_tls_consumer", *flags)
+        run(scratch / "redis_tls_consumer")
 
 
 def pkg_config():
@@ -219,15 +239,16 @@ def meson():
 def meson_subproject():
     project = scratch / "project"
     shutil.copytree(here / "meson_subproject", project)
-    for consumer in ("consumer.cpp", "redis_consumer.cpp"):
+    for consumer in ("consumer.cpp", "redis_consumer.cpp", "onceonly_consumer.cpp"):
         shutil.copy(here / consumer, project)
     (project / "subprojects").mkdir()
     (project / "subprojects" / "idem").symlink_to(source)
     run("meson", "setup", scratch / "build", project)
     run("meson", "test", "-C", scratch / "build")
-    # meson asks pkg-config for hiredis.
-    if arguments.redis and shutil.which("pkg-config") and not (scratch / "build" / "redis_consumer").exists():
-        fail("there is hiredis, but no idem-redis")
+    # meson asks pkg-config for what they need.
+    for group in groups:
+        if shutil.which("pkg-config") and not (scratch / "build" / f"{group}_consumer").exists():
+            fail(f"there is what it needs, but no idem-{group}")
     if list((scratch / "build").rglob("*idem_tests*")):
         fail("tests are built in somebody else's build")
 

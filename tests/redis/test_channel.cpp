@@ -14,6 +14,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -49,23 +50,41 @@ std::vector<int> sockets_to(std::uint16_t port) {
   return result;
 }
 
+/// Whether this process has taken from its connection to this port all that has come.
+bool has_read_all(std::uint16_t port) {
+  for (const int fd : sockets_to(port)) {
+    int unread = 0;
+    if (::ioctl(fd, FIONREAD, &unread) != 0 || unread != 0) return false;
+  }
+  return true;
+}
+
+/// Tries in vain again and again, on a busy machine perhaps often before there is time for an attempt to connect, until
+/// the reason holds this.
+bool fails_with(Channel& channel, std::string_view reason) {
+  Request request;
+  write_echo(request, "a");
+  return eventually([&] {
+    CHECK(channel.call(request, in_millis(20)) == Sent::not_sent);
+    return request.why.view().find(reason) != std::string_view::npos;
+  });
+}
+
 }  // namespace
 
 TEST_CASE("HIR-01: a reply that comes after its caller has left is dropped in its place") {
   std::atomic<bool> go{false};
   RespServer server([&](RespConnection& connection) {
-    const RespCommand late = connection.next();
+    if (!echo_until(connection, "late")) return;
     CHECK(eventually([&] { return go.load(); }));
-    connection.send(bulk(late[1]));
+    connection.send(bulk("late"));
     echo_all(connection);
   });
   Channel channel(settings_for(server.port()));
-  Request request;
-  write_echo(request, "late");
-  CHECK(channel.call(request, in_millis(50)) == Sent::unknown);
-  CHECK(request.why.view() == "no reply in time");
+  leave_unanswered(channel, "late");
   // Two more that leave, while the first reply is still owed.
-  CHECK(echo(channel, "later", in_millis(10)) == Sent::unknown);
+  CHECK(echo_in_vain(channel, "later") == Sent::unknown);
+  CHECK(echo_in_vain(channel, "later still") == Sent::unknown);
   go = true;
   CHECK(echoes(channel, "next"));
   CHECK(echoes(channel, "and so on"));
@@ -73,16 +92,25 @@ TEST_CASE("HIR-01: a reply that comes after its caller has left is dropped in it
 }
 
 TEST_CASE("HIR-01: a reply in two pieces, between which its caller leaves, is dropped as one") {
-  std::atomic<bool> go{false};
+  std::atomic<bool> half{false}, go{false};
   RespServer server([&](RespConnection& connection) {
-    connection.next();
+    if (!echo_until(connection, "late")) return;
     connection.send("*2\r\n$5\r\nhel");
+    half = true;
     CHECK(eventually([&] { return go.load(); }));
     connection.send("lo\r\n:1\r\n");
     echo_all(connection);
   });
   Channel channel(settings_for(server.port()));
-  CHECK(echo(channel, "late", in_millis(50)) == Sent::unknown);
+  REQUIRE(echoes(channel, "first"));
+  Request request;
+  write_echo(request, "late");
+  channel.submit(request);
+  CHECK(eventually([&] {
+    CHECK(channel.await(request, in_millis(10)) == Sent::pending);
+    return half && has_read_all(server.port());
+  }));
+  CHECK(channel.leave(request) == Sent::unknown);
   go = true;
   CHECK(echoes(channel, "next"));
   CHECK(channel.connections() == 1);
@@ -138,57 +166,63 @@ TEST_CASE("HIR-02: after a reconnect a black hole costs a deadline like any othe
   settings.timeout = 60'000;
   settings.connect_timeout = 60'000;
   Channel channel(settings);
-  CHECK(echoes(channel, "a"));
+  CHECK(eventually([&] { return echoes(channel, "a"); }));
+  const std::uint64_t first = channel.connections();
   proxy.cut();
-  while (!echoes(channel, "b")) {
-  }
-  CHECK(channel.connections() == 2);
+  CHECK(eventually([&] { return echoes(channel, "b") && channel.connections() > first; }));
+  const std::uint64_t second = channel.connections();
   proxy.hold(Way::to_client);
   const std::int64_t began = boot_micros();
-  CHECK(echo(channel, "c", in_millis(80)) == Sent::unknown);
-  // Nothing came for a whole timeout: the connection was given up, and a new one isn't answered either.
-  CHECK(echo(channel, "d", in_millis(80)) == Sent::not_sent);
-  CHECK(boot_micros() - began < 10'000'000);
+  CHECK(echo_in_vain(channel, "c", 80) == Sent::unknown);
+  // Nothing came for a whole timeout: the connection is given up, and a new one isn't answered either.
+  const int tried = proxy.connections();
+  CHECK(eventually([&] {
+    const Sent sent = echo(channel, "d", in_millis(80));
+    CHECK(sent != Sent::answered);
+    return sent == Sent::not_sent && proxy.connections() > tried;
+  }));
+  CHECK(channel.connections() == second);
+  CHECK(boot_micros() - began < 15'000'000);  // each was over at its deadline, though nothing came
   proxy.release(Way::to_client);
-  CHECK(echoes(channel, "e"));
+  CHECK(eventually([&] { return echoes(channel, "e"); }));
 }
 
 TEST_CASE("HIR-03: the deadline is for all of a reply, however slowly it drips") {
   RespServer server([&](RespConnection& connection) {
-    if (connection.number() != 0) return echo_all(connection);
-    connection.next();
+    if (!echo_until(connection, "a")) return;
     connection.send("$100000\r\n");
     while (connection.send("x")) ::usleep(2000);
   });
   LinkSettings settings = settings_for(server.port());
   settings.timeout = 100'000;
   Channel channel(settings);
-  Request request;
-  write_echo(request, "a");
-  CHECK(channel.call(request, in_millis(30)) == Sent::unknown);
-  CHECK(request.why.view() == "no reply in time");
-  // The drops that come aren't progress: after a whole timeout without a reply the connection goes.
-  CHECK(echo(channel, "b") == Sent::unknown);
-  CHECK(echoes(channel, "c"));
-  CHECK(channel.connections() == 2);
+  leave_unanswered(channel, "a");
+  const std::uint64_t before = channel.connections();
+  // The drops that come aren't progress: after a whole timeout without a reply the connection goes. Where the machine is
+  // so busy that it's over already, what comes now is sent on the next one.
+  const Sent sent = echo(channel, "b");
+  CHECK((sent == Sent::unknown || channel.connections() > before));
+  CHECK(eventually([&] { return echoes(channel, "c"); }));
+  CHECK(channel.connections() > before);
 }
 
 TEST_CASE("HIR-03: a connection that is owed a reply for too long gets no more commands") {
-  std::atomic<int> heard{0};
+  std::atomic<int> heard{0}, silent{0};
   RespServer server([&](RespConnection& connection) {
-    if (connection.number() != 0) return echo_all(connection);
+    if (!echo_until(connection, "a")) return;
+    ++silent;
     while (!connection.next().empty()) ++heard;
+    --silent;
   });
   LinkSettings settings = settings_for(server.port());
-  settings.timeout = 20'000;
+  settings.timeout = 100'000;
   Channel channel(settings);
-  Request request;
-  write_echo(request, "a");
-  CHECK(channel.call(request, in_millis(10)) == Sent::unknown);
-  ::usleep(20'000);
-  // It was never sent on the first connection, so that nothing is unknown.
-  CHECK(echoes(channel, "b"));
-  CHECK(heard == 1);
+  leave_unanswered(channel, "a");
+  ::usleep(100'000);
+  // It is never sent on that connection.
+  CHECK(eventually([&] { return echoes(channel, "b"); }));
+  CHECK(eventually([&] { return silent == 0; }));
+  CHECK(heard == 0);
 }
 
 TEST_CASE("HIR-04: a peer that goes in the middle of a large command ends no process, whatever SIGPIPE does") {
@@ -218,19 +252,22 @@ TEST_CASE("HIR-04: a peer that goes in the middle of a large command ends no pro
 
 TEST_CASE("HIR-04: a large command that nobody reads has a deadline like any other") {
   RespServer server([&](RespConnection& connection) {
-    if (connection.number() != 0) return echo_all(connection);
-    connection.next_greeting();
+    if (!echo_until(connection, "read no more")) return;
+    connection.send(bulk("read no more"));
     while (!connection.is_gone()) ::usleep(1000);
   });
   LinkSettings settings = settings_for(server.port());
   settings.timeout = 1'000'000;
   Channel channel(settings);
-  Request request;
-  write_echo(request, std::string(8 << 20, 'x'));
-  CHECK(channel.call(request, in_millis(300)) == Sent::unknown);
-  // What was queued behind it, and not sent, is sent on the next connection.
-  CHECK(echoes(channel, "a"));
-  CHECK(channel.connections() == 2);
+  REQUIRE(eventually([&] { return echoes(channel, "read no more"); }));
+  const std::uint64_t before = channel.connections();
+  CHECK(echo_in_vain(channel, std::string(8 << 20, 'x'), 300) == Sent::unknown);
+  // What was queued behind it, and not sent, is sent on the next connection, where on a busy machine the reply may be
+  // late.
+  const Sent sent = echo(channel, "a");
+  CHECK((sent == Sent::answered || sent == Sent::unknown));
+  CHECK(channel.connections() > before);
+  CHECK(eventually([&] { return echoes(channel, "b"); }));
 }
 
 TEST_CASE("HIR-04: large commands and large replies pass each other") {
@@ -248,27 +285,20 @@ TEST_CASE("HIR-04: large commands and large replies pass each other") {
 }
 
 TEST_CASE("HIR-05: where nobody listens, and where a path or a name leads nowhere, the reason is told") {
-  std::uint16_t port = 0;
-  {
-    const support::Listening listening;
-    port = listening.port();
-  }
-  Channel channel(settings_for(port));
-  Request request;
-  write_echo(request, "a");
-  CHECK(channel.call(request, in_millis(60)) == Sent::not_sent);
-  CHECK(request.why.view() == "not sent in time: the server can't be reached: Connection refused");
+  const support::SilentPort nobody;
+  Channel channel(settings_for(nobody.port()));
+  CHECK(fails_with(channel, "not sent in time: the server can't be reached: Connection refused"));
   LinkSettings settings;
   settings.endpoint.unix_socket = "/nowhere/at/all";
   Channel nowhere(settings);
-  CHECK(nowhere.call(request, in_millis(20)) == Sent::not_sent);
-  CHECK(request.why.view() == "not sent in time: the server can't be reached: No such file or directory");
+  CHECK(fails_with(nowhere, "not sent in time: the server can't be reached: No such file or directory"));
   settings.endpoint.unix_socket = std::string(200, 'x');
   Channel too_long(settings);
-  CHECK(too_long.call(request, in_millis(20)) == Sent::not_sent);
-  CHECK(request.why.view().find("too long") != std::string_view::npos);
+  CHECK(fails_with(too_long, "too long"));
   CHECK(nowhere.connections() == 0);
   // A deadline that has passed sends nothing.
+  Request request;
+  write_echo(request, "a");
   CHECK(channel.call(request, boot_micros() - 1) == Sent::not_sent);
 }
 
@@ -286,14 +316,20 @@ TEST_CASE("HIR-08: no program that is started has the socket, and it is never a 
 }
 
 TEST_CASE("HIR-11: signals neither end a wait nor make it longer") {
-  std::atomic<int> answers{0};
+  std::atomic<bool> go{false};
+  // The server's threads get none of them.
+  sigset_t alarm, others;
+  ::sigemptyset(&alarm);
+  ::sigaddset(&alarm, SIGALRM);
+  ::pthread_sigmask(SIG_BLOCK, &alarm, &others);
   RespServer server([&](RespConnection& connection) {
-    while (!connection.next().empty()) {
+    for (RespCommand command = connection.next(); !command.empty(); command = connection.next()) {
       ::usleep(30'000);
-      connection.send(bulk("a"));
-      ++answers;
+      if (command[1] == "late") CHECK(eventually([&] { return go.load(); }));
+      connection.send(bulk(command[1]));
     }
   });
+  ::pthread_sigmask(SIG_SETMASK, &others, nullptr);
   struct sigaction interrupting = {}, before = {};
   interrupting.sa_handler = [](int) {};
   ::sigaction(SIGALRM, &interrupting, &before);
@@ -303,7 +339,8 @@ TEST_CASE("HIR-11: signals neither end a wait nor make it longer") {
     Channel channel(settings_for(server.port()));
     CHECK(echoes(channel, "a"));
     CHECK(echoes(channel, "a"));
-    CHECK(echo(channel, "a", in_millis(5)) == Sent::unknown);
+    leave_unanswered(channel, "late");
+    go = true;
     CHECK(channel.connections() == 1);
     LinkSettings settings = settings_for(1);
     settings.endpoint.host = "127.0.0.1";
@@ -323,10 +360,7 @@ TEST_CASE("HIR-12: all addresses of a name are tried") {
   CHECK(echoes(channel, "a"));
   settings.endpoint.host = "no-such-host.invalid";
   Channel nowhere(settings);
-  Request request;
-  write_echo(request, "a");
-  CHECK(nowhere.call(request, in_millis(20)) == Sent::not_sent);
-  CHECK(request.why.view().find("the host's name could not be looked up") != std::string_view::npos);
+  CHECK(fails_with(nowhere, "the host's name could not be looked up"));
 }
 
 TEST_CASE("HIR-02: queued commands survive a connection that can't be made, and are sent on the next one") {
@@ -454,7 +488,9 @@ TEST_CASE("RFT-06: a write whose WAIT is lost with the connection is unknown, th
 TEST_CASE("HIR-01: a closed channel answers all at once, and sends nothing more") {
   std::atomic<bool> sent{false};
   RespServer server([&](RespConnection& connection) {
-    connection.next();
+    // The other one may be queued still.
+    for (RespCommand command = connection.next(); !command.empty() && command[1] != "a"; command = connection.next()) {
+    }
     sent = true;
     connection.swallow();
   });

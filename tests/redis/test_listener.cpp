@@ -303,12 +303,16 @@ bool subscribed(RedisServer& server, int key) {
 TEST_CASE("a message wakes all who wait for its key, and nobody else") {
   RedisServer server;
   Scene scene(server.unix_socket());
+  const std::int64_t began = boot_micros();
   for (int i = 0; i < 50; ++i) scene.wait(1);
   scene.wait(2);
+  REQUIRE(eventually([&] { return scene.listener->waiting() == 51; }));
   REQUIRE(eventually([&] { return scene.engine.looks >= 2 && subscribed(server, 1) && subscribed(server, 2); }));
   server.command({"PUBLISH", channel(1), ""});
   CHECK(eventually([&] { return scene.returned == 50; }));
-  CHECK(scene.engine.looks < 20);
+  CHECK(scene.listener->waiting() == 1);
+  // One of each key's looks: a few times at first, and then at most every 200 ms.
+  CHECK(scene.engine.looks <= 2 * (3 + (boot_micros() - began) / 200'000));
   server.command({"PUBLISH", channel(3), ""});
   CHECK(eventually([&] { return !subscribed(server, 1); }));
   CHECK(scene.returned == 50);
@@ -379,7 +383,7 @@ TEST_CASE("T-20: a deadline ends waiting, and asks nothing of the store") {
   RedisServer server;
   Scene scene(server.unix_socket());
   scene.wait(1);
-  REQUIRE(eventually([&] { return scene.engine.looks >= 1; }));
+  REQUIRE(eventually([&] { return scene.engine.looks >= 1 && subscribed(server, 1); }));
   const std::int64_t deadline = boot_micros() + 20'000;
   scene.listener->wait(digest(1), 7, deadline);
   CHECK(boot_micros() >= deadline);
@@ -392,25 +396,18 @@ TEST_CASE("T-20: a deadline ends waiting, and asks nothing of the store") {
 TEST_CASE("MEM-03: cancelled waiters are gone without a trace, also the one who looks") {
   RedisServer server;
   Scene scene(server.unix_socket());
-  struct Asked {
-    Scene* scene;
-    std::atomic<bool> begun{false};
-  } asked{&scene};
   for (int round = 0; round < 10; ++round) {
     pthread_t threads[3];
     for (pthread_t& thread : threads) {
-      asked.begun = false;
       REQUIRE(::pthread_create(
                   &thread, nullptr,
                   [](void* with) -> void* {
-                    auto& to_do = *static_cast<Asked*>(with);
-                    to_do.begun = true;
-                    to_do.scene->listener->wait(digest(1), 7, never);
+                    static_cast<Scene*>(with)->listener->wait(digest(1), 7, never);
                     return nullptr;
                   },
-                  &asked) == 0);
-      REQUIRE(eventually([&] { return asked.begun.load(); }));
+                  &scene) == 0);
     }
+    REQUIRE(eventually([&] { return scene.listener->waiting() == 3; }));
     const int looks = scene.engine.looks;
     REQUIRE(eventually([&] { return scene.engine.looks > looks || subscribed(server, 1); }));
     for (const pthread_t thread : threads) {
@@ -419,6 +416,7 @@ TEST_CASE("MEM-03: cancelled waiters are gone without a trace, also the one who 
       CHECK(::pthread_join(thread, &result) == 0);
       CHECK(result == PTHREAD_CANCELED);
     }
+    CHECK(scene.listener->waiting() == 0);
   }
   CHECK(eventually([&] { return server.command({"PUBSUB", "CHANNELS"}).elements.empty(); }));
 }

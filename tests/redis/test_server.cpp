@@ -78,8 +78,9 @@ TEST_CASE("a paused server answers nothing until it is resumed") {
 
 TEST_CASE("a server ends with the process that started it, even if that is killed") {
   Shared<std::atomic<pid_t>> pid;
+  const support::Directory above;
   Child owner([&] {
-    RedisServer server;
+    RedisServer server({.above = above.path()});
     *pid = server.pid();
     ::pause();
     return 0;

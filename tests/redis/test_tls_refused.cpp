@@ -7,7 +7,7 @@
 
 #include <doctest/doctest.h>
 
-#include <string>
+#include <stdexcept>
 
 using namespace channel_support;
 
@@ -22,4 +22,14 @@ TEST_CASE("HIR-17: a program without TLS that is to use it sends nothing, and ev
   CHECK(reply.answer == idem::Answer::unavailable);
   CHECK(reply.message.find("without TLS") != std::string::npos);
   CHECK_FALSE(support::is_readable_within(server.fd(), 0));  // not even a connection was made
+}
+
+TEST_CASE("HIR-17: files for TLS without TLS are a mistake, and so is a key without its certificate") {
+  idem::RedisOptions options;
+  options.tls_ca_file = "authority.pem";
+  CHECK_THROWS_AS(idem::RedisStore{options}, std::invalid_argument);
+  options.tls = true;
+  CHECK_NOTHROW(idem::RedisStore{options});
+  options.tls_key_file = "client.key";
+  CHECK_THROWS_AS(idem::RedisStore{options}, std::invalid_argument);
 }

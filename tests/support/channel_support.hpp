@@ -1,6 +1,7 @@
 // What the tests of the connection to a Redis server share.
 #pragma once
 
+#include "process_support.hpp"
 #include "resp_server.hpp"
 
 #include <doctest/doctest.h>
@@ -61,6 +62,40 @@ inline Sent echo(Channel& channel, std::string_view text, std::int64_t until = s
   Request request;
   write_echo(request, text);
   return channel.call(request, until);
+}
+
+/// How an ECHO ends that nobody answers, by a deadline so short that it's soon over. On a busy machine it may be over
+/// before anything is sent; then it's tried again, so that this is never `not_sent`. REQUIRES: there is a connection.
+inline Sent echo_in_vain(Channel& channel, std::string_view text, std::int64_t millis = 10) {
+  Sent sent = Sent::not_sent;
+  CHECK(process_support::eventually([&] {
+    sent = echo(channel, text, in_millis(millis));
+    return sent != Sent::not_sent;
+  }));
+  return sent;
+}
+
+/// Connects, sends an ECHO that nobody answers, and leaves it at its deadline. On a busy machine this may take several
+/// attempts: the connection's timeout can be over before the deadline is looked at.
+inline void leave_unanswered(Channel& channel, std::string_view text) {
+  Request request;
+  REQUIRE(process_support::eventually([&] {
+    if (!echoes(channel, "first")) return false;
+    write_echo(request, text);
+    const Sent sent = channel.call(request, in_millis(10));
+    CHECK(sent != Sent::answered);
+    return sent == Sent::unknown && request.why.view() == "no reply in time";
+  }));
+}
+
+/// Answers each ECHO with its argument until this one comes, which has no answer yet. False where the client is gone.
+inline bool echo_until(RespConnection& connection, std::string_view text) {
+  for (;;) {
+    const RespCommand command = connection.next();
+    if (command.empty()) return false;
+    if (command[1] == text) return true;
+    connection.send(bulk(command[1]));
+  }
 }
 
 /// Answers each ECHO with its argument until the client is gone.

@@ -99,8 +99,12 @@ struct RedisServerOptions {
   /// As whom the plain client looks in, where the server asks.
   std::string user = {};
   std::string password = {};
+  /// The port is one for TLS; `arguments` names the files.
+  bool tls = false;
   /// The server's clock can be stepped; see can_step_clock().
   bool steppable_clock = false;
+  /// Where its directory is made: for servers of processes that are killed, and can't remove it.
+  std::string above = Directory::base();
 };
 
 /// A redis-server on a free port of the loopback and on a unix socket in a directory of its own. It keeps nothing on
@@ -156,7 +160,8 @@ class RedisServer {
 
   /// Starts it (again), at the same port and with what it kept in its directory. Returns when it answers.
   void start() {
-    std::ofstream(directory_ / "conf") << "bind 127.0.0.1\nport " << port_ << "\nunixsocket " << unix_socket()
+    std::ofstream(directory_ / "conf") << "bind 127.0.0.1\n" << (options_.tls ? "port 0\ntls-port " : "port ") << port_
+                                       << "\nunixsocket " << unix_socket()
                                        << "\ndir " << directory()
                                        << "\nsave \"\"\nappendonly no\nrepl-diskless-sync-delay 0\n";
     std::vector<std::string> words{"redis-server", directory_ / "conf"};
@@ -335,7 +340,7 @@ class RedisServer {
   }
 
   RedisServerOptions options_;
-  Directory directory_;
+  Directory directory_{options_.above};
   const pid_t maker_ = ::getpid();
   std::uint16_t port_ = 0;
   pid_t pid_ = 0;

@@ -36,6 +36,7 @@ OwnerToken new_owner() noexcept {
 /// How a caller goes about a key.
 struct Terms {
   Duration lease = forever;
+  Duration ttl = forever;      ///< For stores to which a claim is all that there is.
   Duration wait = Duration();  ///< For a running call; zero: not at all.
   const Digest* fingerprint = nullptr;
   bool take_over = false;         ///< A key in doubt is acquired.
@@ -68,6 +69,7 @@ class Acquisition {
     if constexpr (!has_own_tokens<S>) generation_ = process_generation();
     request_.owner = new_owner<S>();
     request_.lease = terms.lease;
+    request_.ttl = terms.ttl;
     request_.fingerprint = terms.fingerprint;
     request_.epoch_above = terms.epoch_above;
   }

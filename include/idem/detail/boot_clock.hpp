@@ -1,4 +1,5 @@
-// A clock that nobody sets and that goes on while the machine sleeps: for leases that others judge by a clock of their own.
+// A clock that nobody sets and that goes on while the machine sleeps: for leases that others judge by a clock of their
+// own.
 #pragma once
 
 #include <idem/detail/chrono.hpp>

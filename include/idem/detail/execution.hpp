@@ -104,6 +104,7 @@ class Execution {
   Terms terms_for(const Digest* fingerprint) const noexcept {
     Terms terms;
     terms.lease = options().lease;
+    terms.ttl = options().ttl;
     terms.fingerprint = fingerprint;
     switch (options().on_duplicate) {
       case OnDuplicate::return_stored:

@@ -11,6 +11,7 @@
 
 #include <exception>
 #include <optional>
+#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -38,11 +39,12 @@ class Invocation : OutcomeWriter<State, R> {
       record.attempt = attempt_;
       tell(attempt_ > 1 ? EventKind::taken_over : EventKind::claimed, run.key(), record);
     }
-    Context context = ContextAccess::make(run.key(), run.record(), attempt_, lease);
-    if constexpr (State::template has<extra::recovery>) {
-      if (attempt_ > 1 && recovered(run, context, arguments...)) return;
+    if constexpr (State::template has<extra::forwarding>) {
+      if (!agreed(run)) return;
     }
-    call(run, context, arguments...);
+    Context context = ContextAccess::make(run.key(), run.record(), attempt_, lease);
+    recover_or_call(run, context, arguments...);
+    if constexpr (State::template has<extra::forwarding>) told_elsewhere(run);
   }
 
   /// The store can't be used, and the user chose to go on without it.
@@ -79,6 +81,32 @@ class Invocation : OutcomeWriter<State, R> {
   using Base::tell;
   using Base::verdict;
   using typename Base::Access;
+
+  void recover_or_call(Run<Store>& run, Context& context, A&... arguments) {
+    if constexpr (State::template has<extra::recovery>) {
+      if (attempt_ > 1 && recovered(run, context, arguments...)) return;
+    }
+    call(run, context, arguments...);
+  }
+
+  /// Asks elsewhere before the function runs. False where that ends the call: nothing has happened here.
+  bool agreed(Run<Store>& run) {
+    const auto asked = state().template get<extra::forwarding>().before(run.key(), attempt_, options().ttl);
+    if (!asked.message.empty()) tell(EventKind::store_warning, run.key(), run.record(), asked.message);
+    if (asked.go_on) return true;
+    release(run);
+    facts_of(run);
+    verdict(asked.verdict, asked.verdict == Verdict::duplicate ? Effect::ran : Effect::not_run);
+    set_message(info(), "idem: ", asked.message);
+    tell(asked.verdict == Verdict::duplicate ? EventKind::duplicate : EventKind::unavailable, run.key(), run.record(),
+         asked.message);
+    return false;
+  }
+  void told_elsewhere(const Run<Store>& run) {
+    const NoCancellation shield;  // the outcome is recorded: nothing may be lost any more
+    const std::string problem = state().template get<extra::forwarding>().after(run.key(), attempt_, info());
+    if (!problem.empty()) tell(EventKind::store_warning, run.key(), run.record(), problem);
+  }
 
   bool recovered(Run<Store>& run, Context& context, A&... arguments) {
     const auto& ask = state().template get<extra::recovery>().function;

@@ -17,7 +17,6 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>  // qsort: <algorithm> takes the compiler longer than all of this header
 #include <memory>
 #include <utility>
 
@@ -32,6 +31,7 @@ enum class Purpose : std::uint8_t {
   shrink = 1,   ///< Only expired and superseded frames are left out; anything amiss ends it.
   recover = 2,  ///< After a failed fdatasync: the new journal is one that is known to be on disk.
   repair = 3,   ///< Damage is accepted: what can't be read is left behind. Where it is poisoned as well, recovers.
+  upgrade = 4,  ///< As `shrink`, into the newest format.
 };
 
 /// One compaction. The old journal stays under a name of its own until the new one is on disk, so that a crash at any
@@ -100,7 +100,7 @@ class Compaction {
     const bool poisoned = core_.page.poisoned();
     // A journal may be damaged as well, or hold what can't be read any more, which recover() refuses: then repair() has
     // to get through.
-    cures_ = poisoned && purpose_ != Purpose::shrink;
+    cures_ = poisoned && (purpose_ == Purpose::recover || purpose_ == Purpose::repair);
     if (poisoned && !cures_) return FileCore::poisoned();
     FileStatus old;
     if (!poisoned && !status_of(core_.directory.get(), old_journal_name, old)) {
@@ -125,7 +125,6 @@ class Compaction {
     // What has expired by this clock is gone: it must not be waited for again by one that was set back.
     core_.page.time_seen(std::int64_t{now_.time_since_epoch().count()});
     for (IndexTable& table : core_.index.tables) {
-      const std::lock_guard guard(table.mutex);
       table.for_each([this](Place place) { offsets_.push(place.offset); });
     }
     // The mapping of the store may be replaced meanwhile; this one is the compaction's own.
@@ -133,10 +132,11 @@ class Compaction {
   }
 
   Problem copy_snapshot() {
-    if (!offsets_.empty()) std::qsort(offsets_.data(), offsets_.size(), sizeof offsets_[0], compare_offsets);
+    sort_offsets();
     JournalHeader header = source_->header;
     header.journal = new_id();
     if (header.journal.empty()) return {"the system has no random bytes"};
+    if (purpose_ == Purpose::upgrade) header.format = journal_format;
     header.generation += 1;
     header.base_sequence = base_sequence_;
     header.created_at = static_cast<std::uint64_t>(std::int64_t{now_.time_since_epoch().count()});
@@ -180,7 +180,7 @@ class Compaction {
     if (Problem problem = write_all(next_->fd.get(), header, sizeof header, 0)) return problem;
     if (Problem problem = make_room(next_end_ + small_tail)) return problem;
     if (Problem problem = sync_data(next_->fd.get())) return problem;
-    if (Problem problem = map_journal(next_->map, next_->fd.get(), allocated_)) return problem;
+    if (Problem problem = map_journal(next_->map, next_->fd.get(), allocated_, !core_.settings.power)) return problem;
     return read_back();
   }
 
@@ -213,7 +213,7 @@ class Compaction {
     const std::uint64_t room = (std::uint64_t{next_state_.running} + 1) * outcome_room;
     if (Problem problem = make_room(next_end_ + room)) return problem;
     if (allocated_ > next_->map.size()) {
-      if (Problem problem = map_journal(next_->map, next_->fd.get(), allocated_)) return problem;
+      if (Problem problem = map_journal(next_->map, next_->fd.get(), allocated_, !core_.settings.power)) return problem;
     }
     if (Problem problem = read_back()) return problem;
     if (Problem problem = status_of(next_->fd.get(), next_->identity)) return problem;
@@ -284,10 +284,24 @@ class Compaction {
     return is_named(next_journal_name, next_->fd.get()) && is_named(compacting_name, compactor_.get());
   }
 
-  static int compare_offsets(const void* a, const void* b) noexcept {
-    const std::uint64_t first = *static_cast<const std::uint64_t*>(a);
-    const std::uint64_t second = *static_cast<const std::uint64_t*>(b);
-    return first < second ? -1 : first > second ? 1 : 0;
+  /// By their digits from the lowest on (Knuth, The Art of Computer Programming 3, 5.2.5, algorithm R).
+  void sort_offsets() {
+    Array<std::uint64_t> other(offsets_);
+    std::uint64_t* from = offsets_.data();
+    std::uint64_t* to = other.data();
+    const std::size_t size = offsets_.size();
+    for (unsigned shift = 3; shift < 64 && (cut_ >> shift) != 0; shift += 8) {
+      const auto digit = [shift](std::uint64_t offset) {
+        const std::uint64_t low = offset >> shift & 255;
+        return static_cast<std::size_t>(low);
+      };
+      std::size_t begins[257] = {};
+      for (std::size_t i = 0; i < size; ++i) ++begins[digit(from[i]) + 1];
+      for (std::size_t i = 1; i < 256; ++i) begins[i] += begins[i - 1];
+      for (std::size_t i = 0; i < size; ++i) to[begins[digit(from[i])]++] = from[i];
+      std::swap(from, to);
+    }
+    if (from != offsets_.data()) offsets_ = std::move(other);
   }
 
   static constexpr std::uint64_t small_tail = std::uint64_t{1} << 16;

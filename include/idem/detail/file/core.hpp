@@ -1,9 +1,9 @@
-// How a FileCore opens its directory, gets in, appends and syncs.
+// How a FileCore gets in, appends and syncs.
 #pragma once
 
 #include <idem/detail/config.hpp>
 #include <idem/detail/file/core_declaration.hpp>
-#include <idem/detail/file/fork_guard.hpp>
+#include <idem/detail/file/core_opening.hpp>
 
 #include <cerrno>
 #include <cstddef>
@@ -11,14 +11,10 @@
 #include <memory>
 #include <utility>
 
-#include <stdio.h>   // renameat
 #include <unistd.h>  // unlinkat
 
 IDEM_BEGIN_NAMESPACE
 namespace detail::file {
-
-inline constexpr const char* poisoned_name = "poisoned";
-inline constexpr const char* compacting_name = "compacting";
 
 inline Problem FileCore::enter_with_turn(std::int64_t timeout) {
   if (!opened.load(std::memory_order_acquire)) {
@@ -38,6 +34,7 @@ inline Problem FileCore::enter_with_turn(std::int64_t timeout) {
         if (Problem problem = check_journal(same_names, current)) return problem;
         if (current) {
           if (Problem problem = catch_up()) return problem;
+          in_order_ = true;
           locked.stays = true;
           return {};
         }
@@ -53,140 +50,6 @@ inline Problem FileCore::enter_with_turn(std::int64_t timeout) {
     if (Problem failed = load_journal()) return failed;
   }
   return {"the journal was replaced again and again"};
-}
-
-inline Problem FileCore::open_files(std::int64_t timeout) {
-  const char* warning = nullptr;
-  names_ = {};
-  if (Problem problem = open_directory(settings.path, settings.group, directory, warning)) return problem;
-  if (warning != nullptr) {
-    if (settings.refuse_unsafe) return {warning};
-    warning_.store(warning, std::memory_order_release);
-  }
-  if (Problem problem = lock.open(directory.get(), settings.group)) return problem;
-  if (Problem problem = page.open(directory.get(), settings.group)) return problem;
-  if (Problem problem = lock.acquire(page, timeout)) return problem;
-  const LockHeld locked{*this};
-  Problem problem = {"was replaced while the store was opened", 0, lock_name};
-  if (lock.is_current(directory.get())) problem = prepare();
-  return problem;
-}
-
-/// What is done once, with the lock held.
-inline Problem FileCore::prepare() {
-  FileStatus found;
-  const Problem missing = status_of(directory.get(), journal_name, found);
-  if (missing) {
-    if (missing.error != ENOENT) return missing;
-    FileStatus old;
-    if (status_of(directory.get(), old_journal_name, old).error != ENOENT) {
-      return {"the journal is gone, but journal.old is there; restore a backup, or rename that to journal"};
-    }
-    if (page.sequence() != 0) {
-      return {"the journal is gone, though there was one; restore it, or remove `page` too to begin with no records"};
-    }
-    if (Problem problem = create_journal()) return problem;
-  } else if (Problem problem = settle_old_journal()) {
-    return problem;
-  }
-  OwnerSweep swept;
-  if (Problem problem = sweep_owners(directory.get(), swept)) return problem;
-  if (owner.held()) return {};
-  return owner.create(directory.get(), settings.group);
-}
-
-inline Problem FileCore::create_journal() {
-  ::unlinkat(directory.get(), next_journal_name, 0);  // of a process that died while doing this
-  JournalHeader header;
-  header.store = new_id();
-  header.journal = new_id();
-  header.generation = 1;
-  header.snapshot_end = journal_header_size;
-  header.created_at = static_cast<std::uint64_t>(std::int64_t{record_time().time_since_epoch().count()});
-  if (header.store.empty() || header.journal.empty()) return {"the system has no random bytes"};
-  JournalFile file;
-  if (Problem problem = begin_journal(directory.get(), settings.group, header, file)) return problem;
-  if (Problem problem = allocate(file.fd.get(), journal_header_size, std::uint64_t{1} << 20, settings.power)) {
-    ::unlinkat(directory.get(), next_journal_name, 0);
-    return problem;
-  }
-  if (Problem problem = sync_data(file.fd.get())) return problem;
-  if (::renameat(directory.get(), next_journal_name, directory.get(), journal_name) != 0) {
-    return {"cannot give the journal its name", errno};
-  }
-  const Problem problem = sync_directory(directory.get());
-  // Another attempt would believe a second fsync, though it proves nothing. Nobody has put anything into it yet.
-  if (problem) ::unlinkat(directory.get(), journal_name, 0);
-  return problem;
-}
-
-inline Problem FileCore::settle_old_journal() {
-  FileStatus old;
-  if (const Problem problem = status_of(directory.get(), old_journal_name, old)) {
-    return problem.error == ENOENT ? Problem{} : problem;
-  }
-  // The compactor holds this lock until the old journal is gone.
-  Fd compacting;
-  if (Problem problem = open_file(directory.get(), compacting_name, Creation::if_missing, settings.group, compacting)) {
-    return problem;
-  }
-  Problem problem;
-  switch (try_lock(compacting.get(), true, problem)) {
-    case Locked::held:
-      return {};
-    case Locked::failed:
-      return problem;
-    case Locked::obtained:
-      break;
-  }
-  JournalFile file;
-  std::uint64_t size = 0;
-  bool whole = false;
-  const Problem unreadable = open_journal(directory.get(), journal_name, settings.group, 2, file, size);
-  if (!unreadable && file.identity.inode != old.inode) {
-    // It counts once everything up to its seal is there: all that the old one had.
-    std::uint64_t end = journal_header_size;
-    std::uint64_t last = 0;
-    for (Frame frame; read_frame(file.data(), size, end, last, file.seal, frame) == Read::frame;) {
-      whole = whole || frame.type == FrameType::seal;
-      end += frame.size;
-      last = frame.sequence;
-    }
-    if (whole) {
-      // Another fdatasync may succeed without having written what the failed one didn't: recover() writes it anew.
-      if (marked_poisoned()) return {};
-      // Nor does the first one of this file, where a compactor was killed in one that failed.
-      if (file.map.damaged()) return {"cannot be read", EIO, journal_name};
-      if (Problem failed = write_again(file.fd.get(), file.header.snapshot_end, end)) return failed;
-      if (Problem failed = sync_data(file.fd.get())) {
-        poison();
-        return failed;
-      }
-    } else {
-      if (file.map.damaged()) return {"cannot be read", EIO, journal_name};
-      // Where it had been on disk it isn't a copy that was cut off: others may have been told what it holds. What is
-      // missing is damage, which whoever reads it next reports.
-      const std::uint64_t page_end =
-          page.describes(file.header.store) ? page.durable_end(file.header.generation) : std::uint64_t{0};
-      const std::uint64_t known = promised_end(file.header, page_end);
-      const bool damaged = judge_tail(file.data(), size, end, last, known, file.seal).damaged;
-      if (file.map.damaged()) return {"cannot be read", EIO, journal_name};
-      if (damaged) return {};
-      if (::renameat(directory.get(), old_journal_name, directory.get(), journal_name) != 0) {
-        return {"cannot go back to the journal from before a compaction that was cut off", errno};
-      }
-    }
-  } else if (unreadable) {
-    return unreadable;
-  }
-  if (Problem failed = sync_directory(directory.get())) {
-    poison();
-    return failed;
-  }
-  if ((whole || file.identity.inode == old.inode) && ::unlinkat(directory.get(), old_journal_name, 0) != 0) {
-    return {"cannot remove the journal from before a compaction", errno};
-  }
-  return {};
 }
 
 /// Makes sure that the page belongs to this journal. `same_file`: its name has stood for the same file ever since the
@@ -215,6 +78,11 @@ inline Problem FileCore::prepare_page(bool same_file) {
 inline Problem FileCore::check_journal(bool same_names, bool& current) {
   FileStatus now;
   const bool known = same_names && journal != nullptr;
+  // The file's size is asked for where the frames come near to where it was the last time. Now and then all the same,
+  // since somebody who cuts a journal that is in use wants to be told.
+  current = known && ++unasked_ % 64 != 0 && !journal->map.damaged() &&
+            page.durable_end(journal->header.generation) != 0;
+  if (current) return prepare_page(true);
   if (const Problem problem =
           known ? status_of(journal->fd.get(), now) : status_of(directory.get(), journal_name, now)) {
     if (problem.error != ENOENT) return problem;
@@ -226,21 +94,25 @@ inline Problem FileCore::check_journal(bool same_names, bool& current) {
   }
   current = journal != nullptr && now.inode == journal->identity.inode && now.device == journal->identity.device;
   if (!current) return {};
-  if (now.size < state.allocated) return {"the journal was cut by somebody else; restore it from a backup"};
-  state.allocated = now.size;
-  if (now.size > journal->map.size() || journal->map.damaged()) {
-    if (Problem problem = remap()) return problem;
-  }
+  if (Problem problem = has_size(now.size)) return problem;
   if (Problem problem = prepare_page(known)) return problem;
   if (!same_names) names_.confirm();
   return {};
+}
+
+/// Takes note of the journal's size and maps all of it. REQUIRES: the store lock held, a journal loaded.
+inline Problem FileCore::has_size(std::uint64_t size) {
+  if (size < state.allocated) return {"the journal was cut by somebody else; restore it from a backup"};
+  state.allocated = size;
+  return size > journal->map.size() || journal->map.damaged() ? remap() : Problem{};
 }
 
 inline Problem FileCore::load_journal() {
   auto file = std::make_shared<JournalFile>();
   FileIndex fresh;
   JournalState next;
-  if (Problem problem = open_journal(directory.get(), journal_name, settings.group, 2, *file, next.allocated)) {
+  if (Problem problem = open_journal(directory.get(), journal_name, settings.group, 2, *file, next.allocated,
+                                     !settings.power)) {
     return problem;
   }
   Read stop = Read::nothing;
@@ -258,10 +130,9 @@ inline Problem FileCore::load_journal() {
 /// A longer mapping of the same file, or one without pages of zeros that stand in for what couldn't be read.
 inline Problem FileCore::remap() {
   Mapping fresh;
-  if (Problem problem = map_journal(fresh, journal->fd.get(), state.allocated)) return problem;
-  for (IndexTable& table : index.tables) table.mutex.lock();
+  if (Problem problem = map_journal(fresh, journal->fd.get(), state.allocated, !settings.power)) return problem;
+  const ReaderGate::Closed closed(index.gate);
   std::swap(journal->map, fresh);
-  for (IndexTable& table : index.tables) table.mutex.unlock();
   return {};
 }
 
@@ -271,6 +142,14 @@ inline Problem FileCore::catch_up() {
     if (Problem problem = read_frames(index, state, *journal, stop)) return problem;
     // A page of zeros stands where the disk gave nothing: that says nothing about the journal.
     if (journal->map.damaged()) return {"cannot be read", EIO, journal_name};
+    // What others appended may begin, or go on, where the file ended the last time.
+    if (stop != Read::nothing || state.allocated - state.end < frame_head_size) {
+      FileStatus now;
+      if (Problem problem = status_of(journal->fd.get(), now)) return problem;
+      const std::uint64_t before = state.allocated;
+      if (Problem problem = has_size(now.size)) return problem;
+      if (state.allocated != before) continue;
+    }
     const PageHints hints{page.durable_end(journal->header.generation), page.sequence()};
     const bool missing = hints.sequence > state.last_sequence;
     // A process that died left at most the beginning of its frame where the next one goes. After a crash of the machine
@@ -315,6 +194,10 @@ inline Problem FileCore::zero(std::uint64_t from, std::uint64_t to) const noexce
 }
 
 inline Problem FileCore::grow(std::uint64_t needed) {
+  FileStatus now;
+  if (Problem problem = status_of(journal->fd.get(), now)) return problem;
+  if (Problem problem = has_size(now.size)) return problem;
+  if (needed <= state.allocated) return {};
   constexpr std::uint64_t least = std::uint64_t{1} << 20;
   constexpr std::uint64_t most = std::uint64_t{1} << 23;
   std::uint64_t more = state.allocated / 4;
@@ -336,8 +219,20 @@ inline Problem FileCore::grow(std::uint64_t needed) {
   return unmapped;
 }
 
+/// Writes what is in `buffer`. With power loss in mind by a system call: only what was written so is on disk after an
+/// fdatasync on every system (POSIX). Else through memory, which a process that is killed leaves to the others just the
+/// same, for a fifth of the time; there is no limit on the size of files there, since the file doesn't grow.
+inline Problem FileCore::write_frame(std::uint64_t offset) noexcept {
+  if (settings.power) return write_all(journal->fd.get(), buffer.data(), buffer.size(), offset);
+  put_frame(journal->map.data() + offset, buffer.data(), buffer.size());
+  // A page that the disk doesn't take, or that somebody cut off, was replaced by one that nobody else sees.
+  if (journal->map.damaged()) return {"cannot be written", EIO, journal_name};
+  return {};
+}
+
 inline Problem FileCore::append(FrameType type, std::uint64_t sequence, const Id128& owner_id,
                                 const std::uint8_t* digest, bool claim) {
+  in_order_ = false;
   // Nobody would read a frame with a lower one. Only a forged frame can have used them up.
   if (sequence == 0) return {"the journal's sequence numbers are used up"};
   const std::uint64_t offset = state.end;
@@ -357,8 +252,7 @@ inline Problem FileCore::append(FrameType type, std::uint64_t sequence, const Id
   bool ends_run = false;
   {
     IndexTable& table = index.table_of(digest);
-    const std::lock_guard guard(table.mutex);
-    if (!table.reserve()) return {"there is no memory for the index"};
+    if (!table.reserve(&index.gate)) return {"there is no memory for the index"};
     const Place before = table.find(FileIndex::tag_of(digest), same_as(digest));
     ends_run = !claim && before && before.held == Held::running;
   }
@@ -367,20 +261,21 @@ inline Problem FileCore::append(FrameType type, std::uint64_t sequence, const Id
   if (claim) ++others;
   if (ends_run) others = size <= outcome_room ? 0 : others - 1;
   const std::uint64_t reserved = others * outcome_room;
-  if (claim) {
+  if (claim && settings.power) {
     // Room that others allocated is none where this process isn't allowed to write there (RLIMIT_FSIZE).
     if (Problem problem = check_file_size(offset + head.size + reserved)) return problem;
   }
   if (offset + head.size + reserved > state.allocated) {
     if (Problem problem = grow(offset + head.size + reserved)) return problem;
   }
-  if (Problem problem = write_all(journal->fd.get(), buffer.data(), buffer.size(), offset)) {
+  if (Problem problem = write_frame(offset)) {
     // What stands there now would be read by the next one, whole or not.
     static_cast<void>(zero(offset, offset + head.size));
     return problem;
   }
   static_cast<void>(apply_frame(index, state, *journal, offset, head));
   publish();
+  in_order_ = true;
   return {};
 }
 

@@ -6,7 +6,9 @@
 #include <idem/detail/bytes.hpp>
 #include <idem/detail/chrono.hpp>
 #include <idem/detail/config.hpp>
+#include <idem/detail/file/fork_guard.hpp>
 #include <idem/detail/file/frame.hpp>
+#include <idem/detail/file/futex.hpp>
 #include <idem/detail/file/id.hpp>
 #include <idem/detail/file/index.hpp>
 #include <idem/detail/file/journal.hpp>
@@ -24,7 +26,6 @@
 #include <idem/protocol.hpp>
 
 #include <atomic>
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -32,8 +33,13 @@
 #include <string>
 #include <utility>
 
+#include <time.h>  // clock_gettime
+
 IDEM_BEGIN_NAMESPACE
 namespace detail::file {
+
+inline constexpr const char* poisoned_name = "poisoned";
+inline constexpr const char* compacting_name = "compacting";
 
 struct FileSettings {
   std::string path;
@@ -60,7 +66,7 @@ enum class Look : std::uint8_t { absent = 1, found = 2, corrupt = 3 };
 /// Everything but the operations. Opened by the first operation, and again by the next one where that failed.
 ///
 /// Thread safety: `enter` gives one thread at a time, of all processes, the right to what says REQUIRES: entered.
-/// Lock order: turn, store lock, an index table's mutex, sync mutex.
+/// Lock order: turn, store lock, the index's gate, sync mutex.
 class FileCore {
  public:
   explicit FileCore(FileSettings wanted)
@@ -68,7 +74,7 @@ class FileCore {
 
   ~FileCore() {
     // A child that inherited this only closes: owner file and lock were dropped by the fork handlers already.
-    if (!inherited() && directory) owner.remove(directory.get());
+    if (directory.get() >= 0) owner.remove(directory.get());
   }
   FileCore(const FileCore&) = delete;
   FileCore& operator=(const FileCore&) = delete;
@@ -78,12 +84,12 @@ class FileCore {
   const std::uint64_t generation = process_generation();
 
   Turn turn;
-  Fd directory;
+  ForkClosed directory;
   StoreLock lock;
   SharedPage page;
   OwnerFile owner;
   FileIndex index;
-  std::shared_ptr<JournalFile> journal;  // REQUIRES: entered, or a table's mutex for what it maps
+  std::shared_ptr<JournalFile> journal;  // REQUIRES: entered, or the index's gate for what it maps
   JournalState state;                    // REQUIRES: entered
   Bytes buffer;                          // REQUIRES: entered; frames are put together here
   std::atomic<bool> opened{false};
@@ -109,6 +115,22 @@ class FileCore {
     return TimePoint{std::chrono::microseconds{now > seen ? now : seen}};
   }
 
+  /// False where a finished record surely hasn't expired. By the clock as of its last tick, where there is one: that is
+  /// read in a fraction of the time, and at most 10 ms behind.
+  bool may_have_expired(const Record& record) const noexcept {
+#if defined(__linux__)
+    if (!settings.clock) {
+      timespec tick = {};
+      ::clock_gettime(CLOCK_REALTIME_COARSE, &tick);
+      const std::int64_t now = std::int64_t{tick.tv_sec} * 1'000'000 + tick.tv_nsec / 1000;
+      const std::int64_t seen = page.time();
+      const std::chrono::microseconds latest((now > seen ? now : seen) + 50'000);
+      if (record.expires_at > TimePoint{latest}) return false;
+    }
+#endif
+    return protocol::expired(record, record_time());
+  }
+
   /// Takes the lock and brings the index up to date. After success `leave` is called exactly once.
   Problem enter() { return enter(settings.lock_timeout); }
   /// The same, waiting for at most so many microseconds at a time.
@@ -118,13 +140,23 @@ class FileCore {
     }
     // Given back also where memory runs out.
     Entered entered{*this};
-    const Problem problem = enter_with_turn(timeout);
+    // The lock was never given up since another thread of this process left everything in order.
+    const Problem problem = passed_on_ != 0 ? Problem{} : enter_with_turn(timeout);
     entered.stays = !problem;
     return problem;
   }
 
+  /// Gives the lock back: to the next thread of this process, if one is about to come, which finds everything as this
+  /// one leaves it; but not for so long that other processes are kept out.
   void leave() noexcept {
-    lock.release(page);
+    passed_on_ = may_pass_on() ? passed_on_ + 1 : 0;
+    if (passed_on_ == 0) lock.release(page);
+    const bool keeps = passed_on_ != 0;
+    turn.give_back();
+    // Whoever was about to come may just have given up.
+    if (!keeps || !turn.take_unwanted()) return;
+    if (passed_on_ != 0) lock.release(page);
+    passed_on_ = 0;
     turn.give_back();
   }
 
@@ -132,21 +164,20 @@ class FileCore {
 
   /// Finds and checks a key's record. `why` is set where it is corrupt.
   Look look(const Digest& digest, Found& found, const char*& why) noexcept {
-    IndexTable& table = index.table_of(digest.bytes);
-    Place place;
-    {
-      const std::lock_guard guard(table.mutex);
-      place = table.find(FileIndex::tag_of(digest.bytes), same_as(digest.bytes));
-    }
-    return read(place, digest, found, why);
+    return read(place_of(digest), digest, found, why);
   }
 
-  /// For looking up a digest. REQUIRES: the mutex of its table held.
+  /// REQUIRES: entered, or the index's gate held.
+  Place place_of(const Digest& digest) noexcept {
+    return index.table_of(digest.bytes).find(FileIndex::tag_of(digest.bytes), same_as(digest.bytes));
+  }
+
+  /// For looking up a digest. REQUIRES: entered, or the index's gate held.
   SameDigest same_as(const std::uint8_t* digest) const noexcept {
     return {journal->data(), digest, &journal->seal, readable_end.load(std::memory_order_acquire)};
   }
 
-  /// REQUIRES: entered, or the mutex of the digest's table held.
+  /// REQUIRES: entered, or the index's gate held.
   Look read(Place place, const Digest& digest, Found& found, const char*& why) const noexcept {
     if (!place) return Look::absent;
     const std::uint8_t* const frame = journal->data() + place.offset;
@@ -209,7 +240,9 @@ class FileCore {
       if (page.durable_sequence() >= sequence) return {};
       if (page.poisoned()) return poisoned();
       if (!syncing_) break;
-      synced_.wait(guard);
+      await_sync(guard, sequence <= synced_next_);
+      if (page.durable_sequence() >= sequence) return {};
+      guard.lock();
     }
     if (Problem problem = lead(guard)) return problem;
     return page.durable_sequence() >= sequence ? Problem{} : Problem{"the journal was replaced while it was synced"};
@@ -223,20 +256,22 @@ class FileCore {
   /// is a new one.
   Problem sync_everything(bool cures = false) {
     std::unique_lock guard(sync_mutex_);
-    while (syncing_) synced_.wait(guard);
+    while (syncing_) {
+      await_sync(guard, true);
+      guard.lock();
+    }
     if (appended_.journal == nullptr) return {};
     if (!cures && page.poisoned()) return poisoned();
     return lead(guard);
   }
 
-  /// Readers have to find the new journal under the same index: every table is locked meanwhile. REQUIRES: entered.
+  /// Readers have to find the new journal under the same index: none is let in meanwhile. REQUIRES: entered.
   void replace_journal(std::shared_ptr<JournalFile> next, FileIndex* next_index) noexcept {
-    for (IndexTable& table : index.tables) table.mutex.lock();
+    const ReaderGate::Closed closed(index.gate);
     journal.swap(next);
     if (next_index != nullptr) {
       for (std::size_t i = 0; i < FileIndex::table_count; ++i) index.tables[i].swap(next_index->tables[i]);
     }
-    for (IndexTable& table : index.tables) table.mutex.unlock();
   }
 
   /// Tells everybody how far the journal and this index go. REQUIRES: entered.
@@ -288,6 +323,11 @@ class FileCore {
     std::uint64_t sequence = 0;
   };
 
+  bool may_pass_on() const noexcept {
+    return in_order_ && turn.wanted() && passed_on_ < (page.lock_bell().has_sleepers() ? 4 : 32) &&
+           !journal->map.damaged();
+  }
+
   Problem enter_with_turn(std::int64_t timeout);
   Problem catch_up();
   Problem open_files(std::int64_t timeout);
@@ -295,9 +335,11 @@ class FileCore {
   Problem prepare_page(bool same_file);
   Problem create_journal();
   Problem check_journal(bool same_names, bool& current);
+  Problem has_size(std::uint64_t size);
   Problem load_journal();
   Problem zero(std::uint64_t from, std::uint64_t to) const noexcept;
   Problem grow(std::uint64_t needed);
+  Problem write_frame(std::uint64_t offset) noexcept;
   Problem append(FrameType type, std::uint64_t sequence, const Id128& owner_id, const std::uint8_t* digest, bool claim);
   Problem sync_now(const Appended& target);
 
@@ -306,25 +348,53 @@ class FileCore {
   Problem lead(std::unique_lock<std::mutex>& guard) {
     syncing_ = true;
     const Appended target = appended_;
+    synced_next_ = target.sequence;
+    const Bell served = sync_bells_[syncs_ % 2].bell();
+    served.expect_sleepers();  // those who waited with this thread, which alone was woken
     guard.unlock();
     const Problem problem = sync_now(target);
     guard.lock();
     syncing_ = false;
+    const Bell waiting = sync_bells_[++syncs_ % 2].bell();
     guard.unlock();
-    synced_.notify_all();
+    // First of all somebody who goes on with what was appended meanwhile, so that the disk needn't wait.
+    waiting.ring(problem ? all_sleepers : one_sleeper);
+    served.ring(all_sleepers);
     return problem;
+  }
+
+  /// Sleeps until the fdatasync that runs, or the next one, has ended, or for no reason; then without `guard`, for
+  /// which those who were woken together would queue up again. Who is woken to lead may find that another process did,
+  /// and leaves the others to wake up by themselves.
+  void await_sync(std::unique_lock<std::mutex>& guard, bool this_one) {
+    constexpr std::int64_t longest = 2000;  // microseconds
+    const Bell bell = sync_bells_[(syncs_ + (this_one ? 0 : 1)) % 2].bell();
+    const std::uint32_t ticket = bell.ticket();
+    guard.unlock();
+    bell.sleep(ticket, longest);
   }
 
   Problem remap();
 
+  struct SyncBell {
+    std::atomic<std::uint32_t> count{0};
+    std::atomic<std::uint32_t> asleep{0};
+    Bell bell() noexcept { return Bell(count, asleep); }
+  };
+
   std::mutex sync_mutex_;
-  std::condition_variable synced_;
   bool syncing_ = false;
+  std::uint64_t syncs_ = 0;        // how many have ended
+  std::uint64_t synced_next_ = 0;  // the sequence up to which the one that runs serves
+  SyncBell sync_bells_[2];         // of those whom a sync serves, in turns
   Appended appended_;
   std::atomic<const char*> warning_{nullptr};
   bool page_seen_ = false;
   bool page_is_new_ = false;  // made by the last look at it, so that it says nothing about who synced what
   DirectoryNames names_;      // REQUIRES: entered
+  unsigned unasked_ = 0;      // REQUIRES: entered; how often the journal's size was taken for granted
+  int passed_on_ = 0;         // REQUIRES: the turn; how many threads have had the lock since it was taken, but one
+  bool in_order_ = false;     // REQUIRES: entered; whether everything that was begun since was done
 
   Id128 dead_ = {};  // the owner that was last found dead; nobody has the name of zeros
 };

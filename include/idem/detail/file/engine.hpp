@@ -24,9 +24,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <mutex>
+#include <new>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 IDEM_BEGIN_NAMESPACE
@@ -80,31 +81,33 @@ class Engine {
   /// is on disk. False says nothing. `decide(const Record&, TimePoint)` gives a transition.
   template <class Decide>
   bool glance(const Key& key, Reply& reply, Decide decide) {
-    if (!key.valid()) return false;
-    Attached& here = current();
-    FileCore& core = here.core;
-    if (!core.opened.load(std::memory_order_acquire) || here.owed.any()) return false;
-    const std::uint64_t indexed = core.indexed.load(std::memory_order_acquire);
-    if (indexed == 0 || core.page.sequence() != indexed) return false;
-    const Digest digest = key.digest();
-    Found found;
-    IDEM_TRY {
-      IndexTable& table = core.index.table_of(digest.bytes);
-      const std::lock_guard guard(table.mutex);
-      const Place place = table.find(FileIndex::tag_of(digest.bytes), core.same_as(digest.bytes));
-      if (!place || place.held != Held::finished) return false;
-      const char* why = nullptr;
-      if (core.read(place, digest, found, why) != Look::found) return false;
-      if (core.settings.power && core.page.durable_sequence() < found.sequence) return false;
+    return read_finished(key, [&](FileCore& core, const Found& found) {
       const protocol::Transition seen = decide(found.stored.record, core.record_time());
       if (seen.change != protocol::Change::none) return false;
       fill(reply, seen, found);
       return seen.answer == Answer::completed || seen.answer == Answer::failed || seen.answer == Answer::conflict;
-    }
-    IDEM_CATCH_UNWIND
-    IDEM_CATCH_ALL {
-      return false;
-    }
+    });
+  }
+
+  /// The same as a copy of what is stored, with less ado.
+  Peeked peek(const Key& key, const Digest* fingerprint) noexcept {
+    Peeked reply;
+    read_finished(key, [&](FileCore& core, const Found& found) {
+      if (core.may_have_expired(found.stored.record)) return false;
+      const StoredRecord& stored = found.stored;
+      const Answer answer = protocol::replay(stored.record, fingerprint);
+      const std::size_t size = answer == Answer::conflict ? 0 : stored.payload_size;
+      // The record, and the payload behind it. Nothing is held back: who decodes it may take as long as they like.
+      auto* const memory = static_cast<std::uint8_t*>(::operator new(sizeof(Record) + size));
+      auto* const record = ::new (static_cast<void*>(memory)) Record(stored.record);
+      if (size != 0) std::memcpy(memory + sizeof(Record), stored.payload, size);
+      reply.payload = answer == Answer::conflict ? Payload() : Payload(stored.kind, memory + sizeof(Record), size);
+      reply.payload.hold(memory, [](void* held, const Payload&) noexcept { ::operator delete(held); });
+      reply.record = record;
+      reply.answer = answer;
+      return true;
+    });
+    return reply;
   }
 
   /// One transition: made under the lock, durable before it is answered. `decide(const Moment&)` gives it.
@@ -187,6 +190,17 @@ class Engine {
     return reply;
   }
 
+  /// Tells the user of something that no answer says. `what` is a literal.
+  void warn(const char* what) const {
+    if (!on_event) return;
+    IDEM_TRY {
+      const std::string text = describe({what}, current().core.settings.path);
+      on_event(Event{EventKind::store_warning, Key{}, 0, 0, text});
+    }
+    IDEM_CATCH_UNWIND
+    IDEM_CATCH_ALL {}
+  }
+
   /// What has to be done from time to time, by whoever comes by.
   void maintain() {
     const NoCancellation shield;
@@ -196,7 +210,38 @@ class Engine {
   }
 
  private:
+  static_assert(std::is_trivially_destructible_v<Record>);
+
+  /// Calls `use(FileCore&, const Found&)` with a finished record that is the key's last one and is as durable as was
+  /// asked for. False where there is none, where that isn't known without the lock, and where `use` says so.
+  template <class Use>
+  bool read_finished(const Key& key, Use use) const {
+    if (!key.valid()) return false;
+    Attached& here = current();
+    FileCore& core = here.core;
+    if (!core.opened.load(std::memory_order_acquire) || here.owed.any()) return false;
+    const std::uint64_t indexed = core.indexed.load(std::memory_order_acquire);
+    if (indexed == 0 || core.page.sequence() != indexed) return false;
+    const Digest digest = key.digest();
+    Found found;
+    IDEM_TRY {
+      const ReaderGate::Reading reading(core.index.gate);
+      const Place place = core.place_of(digest);
+      if (!place || place.held != Held::finished) return false;
+      const char* why = nullptr;
+      if (core.read(place, digest, found, why) != Look::found) return false;
+      if (core.settings.power && core.page.durable_sequence() < found.sequence) return false;
+      return use(core, found);
+    }
+    IDEM_CATCH_UNWIND
+    IDEM_CATCH_ALL {
+      return false;
+    }
+  }
+
   static constexpr std::size_t batch = 128;
+  static constexpr std::size_t short_name = 512;
+  static_assert(frame_size(record_bytes_impl::head_size + sizeof(Digest) + short_name + 4) <= outcome_room);
   static constexpr std::uint64_t unsynced = std::uint64_t{8} << 20;
 
   /// Also where an answer needn't survive a loss of power the durable end moves on, so that damage far back isn't taken
@@ -253,13 +298,7 @@ class Engine {
 
   void announce(Attached& here) const {
     const char* const warning = here.core.take_warning();
-    if (warning == nullptr || !on_event) return;
-    IDEM_TRY {
-      const std::string text = describe({warning}, here.core.settings.path);
-      on_event(Event{EventKind::store_warning, Key{}, 0, 0, text});
-    }
-    IDEM_CATCH_UNWIND
-    IDEM_CATCH_ALL {}
+    if (warning != nullptr) warn(warning);
   }
 
   template <class Decide>
@@ -345,12 +384,15 @@ class Engine {
     }
     if (!about.claims) {
       Problem problem = core.append_record(stored, found.owner, false);
-      if (!problem || stored.payload_size == 0 || !is_full(problem)) return problem;
-      // That it completed finds room, which was reserved with the claim.
-      stored.kind = PayloadKind::lost;
+      const bool loses = stored.payload_size != 0;
+      if (!problem || !is_full(problem) || (!loses && stored.name.size() <= short_name)) return problem;
+      // What became of it finds room, which was reserved with the claim, without its result and with the beginning of
+      // its name, by which nobody looks for it.
+      if (loses) stored.kind = PayloadKind::lost;
       stored.payload_size = 0;
+      stored.name = stored.name.substr(0, short_name);
       if (Problem still = core.append_record(stored, found.owner, false)) return still;
-      reply.payload = Payload(PayloadKind::lost, stored.payload, std::size_t{0});
+      if (loses) reply.payload = Payload(PayloadKind::lost, stored.payload, std::size_t{0});
       return {};
     }
     if (!core.owner.held()) return {"the owner file of this process is gone"};
@@ -361,7 +403,6 @@ class Engine {
   bool list(std::size_t number, Array<Digest>& keys) {
     return with_core([&](FileCore& core) {
              IndexTable& table = core.index.tables[number];
-             const std::lock_guard guard(table.mutex);
              table.for_each([&](Place place) {
                Digest digest;
                std::memcpy(digest.bytes, core.journal->data() + place.offset + digest_in_frame, sizeof digest.bytes);

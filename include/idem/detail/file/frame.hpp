@@ -9,6 +9,7 @@
 #include <idem/detail/record_bytes.hpp>
 #include <idem/detail/sha256.hpp>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -17,13 +18,21 @@ IDEM_BEGIN_NAMESPACE
 namespace detail::file {
 
 inline constexpr std::size_t journal_header_size = 4096;
+/// The newest format that this version of idem knows. A test makes a neighbouring version by raising it.
+#if defined(IDEM_TEST_JOURNAL_FORMAT)
+inline constexpr std::uint32_t journal_format = IDEM_TEST_JOURNAL_FORMAT;
+#else
 inline constexpr std::uint32_t journal_format = 1;
+#endif
+/// The one before, which a new store has until somebody asks for the newest: an older program may share it.
+inline constexpr std::uint32_t first_journal_format = journal_format > 1 ? journal_format - 1 : journal_format;
 inline constexpr std::size_t frame_head_size = 56;
 /// So that the whole frame's size has 32 bits too. Far more than the largest record.
 inline constexpr std::uint32_t max_content_size = 0xffffff00u;
 
 /// What stands at the beginning of a journal and never changes there.
 struct JournalHeader {
+  std::uint32_t format = first_journal_format;
   Id128 store = {};                 ///< Of the directory; the same in each journal of it. Not zero.
   Id128 journal = {};               ///< Of this file. Not zero.
   std::uint64_t generation = 0;     ///< 1, and one more with each compaction.
@@ -98,7 +107,7 @@ inline void encode_header(std::uint8_t* to, const JournalHeader& header) noexcep
   using namespace frame_impl;
   std::memset(to, 0, journal_header_size);
   std::memcpy(to + header_magic, magic, 8);
-  store_le32(to + header_format, journal_format);
+  store_le32(to + header_format, header.format);
   std::memcpy(to + header_store, header.store.bytes, sizeof header.store.bytes);
   std::memcpy(to + header_journal, header.journal.bytes, sizeof header.journal.bytes);
   store_le64(to + header_generation, header.generation);
@@ -108,8 +117,8 @@ inline void encode_header(std::uint8_t* to, const JournalHeader& header) noexcep
   store_le32(to + header_crc, crc32c(0, to, header_crc));
 }
 
-/// Reads a header from the first bytes of a journal. False where it isn't one of this format, with a sentence in `why`
-/// that stays valid; `out` is then as it was.
+/// Reads a header from the first bytes of a journal. False where it isn't one of a known format, with a sentence in
+/// `why` that stays valid; `out` is then as it was.
 inline bool decode_header(const std::uint8_t* data, std::size_t size, JournalHeader& out, const char*& why) noexcept {
   using namespace frame_impl;
   const auto refuse = [&why](const char* reason) {
@@ -135,6 +144,7 @@ inline bool decode_header(const std::uint8_t* data, std::size_t size, JournalHea
     return refuse("the journal's header has unknown fields");
   }
   JournalHeader header;
+  header.format = format;
   std::memcpy(header.store.bytes, data + header_store, sizeof header.store.bytes);
   std::memcpy(header.journal.bytes, data + header_journal, sizeof header.journal.bytes);
   header.generation = load_le64(data + header_generation);
@@ -284,6 +294,18 @@ inline Read read_frame(const std::uint8_t* journal, std::uint64_t limit, std::ui
 inline void move_frame(std::uint8_t* frame, const FrameSeal& to, std::uint64_t offset,
                        std::uint64_t durable_end) noexcept {
   frame_impl::seal_at(frame, load_le32(frame + frame_impl::at_content_size), to, offset, durable_end);
+}
+
+/// Writes a frame into a mapped journal. Its marker comes first: a process that is killed before the end leaves
+/// something that isn't zeros where the next frame goes, so that whoever looks there next sees that there is something
+/// to clear away. REQUIRES: finish_frame() made it; `to` is a multiple of 8.
+inline void put_frame(std::uint8_t* to, const std::uint8_t* frame, std::size_t size) noexcept {
+  std::uint64_t first = 0;
+  std::memcpy(&first, frame, sizeof first);
+  // The bytes came into being in the kernel; an atomic word is nothing but its value.
+  reinterpret_cast<std::atomic<std::uint64_t>*>(to)->store(first, std::memory_order_relaxed);
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  std::memcpy(to + sizeof first, frame + sizeof first, size - sizeof first);
 }
 
 /// The 32 bytes of the digest of the key that a frame is about. Null for a seal, and where the content is too short for

@@ -20,6 +20,13 @@ inline std::int64_t monotonic_micros() noexcept {
   return std::int64_t{now.tv_sec} * 1'000'000 + now.tv_nsec / 1000;
 }
 
+/// For loops that look again at what another thread is about to change.
+inline void pause_briefly() noexcept {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#endif
+}
+
 /// A count of events, and whether anybody sleeps until the next one. Refers to two words, whose values may be anything
 /// at first. Both survive that a process is killed at any instruction: sleepers that are gone cost the next ring one
 /// system call, and one that is killed between counting and waking leaves the others asleep until their time is over.
@@ -44,6 +51,9 @@ class Bell {
 
   /// The next ring makes the system call.
   void expect_sleepers() const noexcept { asleep_.store(1); }
+
+  /// Whether somebody may be sleeping.
+  bool has_sleepers() const noexcept { return asleep_.load(std::memory_order_relaxed) != 0; }
 
   /// Where it wakes fewer than all, who is woken sees to it that the others are, too: by `expect_sleepers`.
   void ring(std::uint32_t how_many) const noexcept {

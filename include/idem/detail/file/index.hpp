@@ -3,12 +3,13 @@
 
 #include <idem/detail/config.hpp>
 #include <idem/detail/endian.hpp>
+#include <idem/detail/file/reader_gate.hpp>
 #include <idem/detail/sha256.hpp>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <mutex>
 #include <new>  // nothrow: a full memory is an answer here
 #include <utility>
 
@@ -30,7 +31,9 @@ struct Place {
 /// Programming 3, 6.4, algorithms L and R), of two words for each record: the first eight bytes of the key's digest,
 /// and the place. Whether a place is that of the whole digest is seen in the journal, by the caller's `same(offset)`.
 ///
-/// Thread safety: `mutex` is the caller's to hold, for reading too.
+/// Thread safety: one thread at a time changes it. Others may `find` meanwhile, in the index's gate, by which memory is
+/// only given up, and entries moved, while nobody is in there. They find what is there or, where it's just being put
+/// in, what was there before.
 class IndexTable {
  public:
   IndexTable() noexcept = default;
@@ -38,60 +41,58 @@ class IndexTable {
   IndexTable& operator=(const IndexTable&) = delete;
   ~IndexTable() { delete[] slots_; }
 
-  std::mutex mutex;
-
   std::size_t size() const noexcept { return size_; }
 
   template <class Same>
   Place find(std::uint64_t tag, Same same) const noexcept {
     if (capacity_ == 0) return {};
-    for (std::size_t at = home(tag); slots_[at].where != 0; at = next(at)) {
-      if (slots_[at].tag == tag && same(offset_of(slots_[at].where))) return place_of(slots_[at].where);
+    for (std::size_t at = home(tag);; at = next(at)) {
+      // In this order: who puts a new one in writes its place last.
+      const std::uint64_t where = slots_[at].where.load(std::memory_order_acquire);
+      if (where == 0) return {};
+      if (slots_[at].tag.load(std::memory_order_relaxed) == tag && same(offset_of(where))) return place_of(where);
     }
-    return {};
   }
 
   /// Makes sure that the next `put` of a new key finds room. False where there is no memory.
-  bool reserve() noexcept {
+  bool reserve(ReaderGate* gate = nullptr) noexcept {
     // At 3/4 a search that fails looks at 8.5 slots that lie beside each other. A record takes 43 bytes just after
     // growing, and 21 just before.
     if (size_ + 1 <= capacity_ - capacity_ / 4) return true;
-    return grow(capacity_ == 0 ? 16 : capacity_ * 2);
+    return grow(capacity_ == 0 ? 16 : capacity_ * 2, gate);
   }
 
   /// REQUIRES: reserve() said true since the last put of a new key. Gives the place that was there before.
   template <class Same>
   Place put(std::uint64_t tag, Place place, Same same) noexcept {
     std::size_t at = home(tag);
-    for (; slots_[at].where != 0; at = next(at)) {
-      if (slots_[at].tag != tag || !same(offset_of(slots_[at].where))) continue;
-      const Place before = place_of(slots_[at].where);
-      slots_[at].where = pack(place);
+    for (; where(at) != 0; at = next(at)) {
+      if (this->tag(at) != tag || !same(offset_of(where(at)))) continue;
+      const Place before = place_of(where(at));
+      slots_[at].where.store(pack(place), std::memory_order_release);
       return before;
     }
-    slots_[at] = {tag, pack(place)};
+    set(at, tag, pack(place));
     ++size_;
     return {};
   }
 
   /// Gives the place that was there.
   template <class Same>
-  Place remove(std::uint64_t tag, Same same) noexcept {
+  Place remove(std::uint64_t tag, Same same, ReaderGate* gate = nullptr) noexcept {
     if (capacity_ == 0) return {};
     std::size_t at = home(tag);
     for (;; at = next(at)) {
-      if (slots_[at].where == 0) return {};
-      if (slots_[at].tag == tag && same(offset_of(slots_[at].where))) break;
+      if (where(at) == 0) return {};
+      if (this->tag(at) == tag && same(offset_of(where(at)))) break;
     }
-    const Place removed = place_of(slots_[at].where);
-    // Whatever was pushed on past the gap moves back into it, so that a search never meets a gap too early.
-    for (std::size_t from = next(at); slots_[from].where != 0; from = next(from)) {
-      const std::size_t distance = (from - home(slots_[from].tag)) & (capacity_ - 1);
-      if (distance < ((from - at) & (capacity_ - 1))) continue;
-      slots_[at] = slots_[from];
-      at = from;
+    const Place removed = place_of(where(at));
+    if (gate == nullptr) {
+      fill_gap(at);
+    } else {
+      const ReaderGate::Closed closed(*gate);
+      fill_gap(at);
     }
-    slots_[at] = {};
     --size_;
     return removed;
   }
@@ -100,7 +101,7 @@ class IndexTable {
   template <class Each>
   void for_each(Each each) const {
     for (std::size_t at = 0; at < capacity_; ++at) {
-      if (slots_[at].where != 0) each(place_of(slots_[at].where));
+      if (where(at) != 0) each(place_of(where(at)));
     }
   }
 
@@ -111,7 +112,7 @@ class IndexTable {
     size_ = 0;
   }
 
-  /// All but the locks.
+  /// REQUIRES: nobody reads either.
   void swap(IndexTable& other) noexcept {
     std::swap(slots_, other.slots_);
     std::swap(capacity_, other.capacity_);
@@ -120,8 +121,8 @@ class IndexTable {
 
  private:
   struct Slot {
-    std::uint64_t tag;
-    std::uint64_t where;  // the offset, below the two highest bits, which say what is held; zero: free
+    std::atomic<std::uint64_t> tag;
+    std::atomic<std::uint64_t> where;  // the offset, below the two highest bits, which say what is held; zero: free
   };
 
   static std::uint64_t pack(Place place) noexcept {
@@ -136,18 +137,43 @@ class IndexTable {
   }
   std::size_t next(std::size_t at) const noexcept { return (at + 1) & (capacity_ - 1); }
 
-  bool grow(std::size_t capacity) noexcept {
-    Slot* slots = new (std::nothrow) Slot[capacity]();
-    if (slots == nullptr) return false;
-    std::swap(slots, slots_);
-    std::swap(capacity, capacity_);
-    for (std::size_t from = 0; from < capacity; ++from) {
-      if (slots[from].where == 0) continue;
-      std::size_t at = home(slots[from].tag);
-      while (slots_[at].where != 0) at = next(at);
-      slots_[at] = slots[from];
+  // For whoever changes the table, who sees all that was written to it.
+  std::uint64_t tag(std::size_t at) const noexcept { return slots_[at].tag.load(std::memory_order_relaxed); }
+  std::uint64_t where(std::size_t at) const noexcept { return slots_[at].where.load(std::memory_order_relaxed); }
+  void set(std::size_t at, std::uint64_t tag, std::uint64_t where) noexcept {
+    slots_[at].tag.store(tag, std::memory_order_relaxed);
+    slots_[at].where.store(where, std::memory_order_release);
+  }
+
+  /// Whatever was pushed on past the gap moves back into it, so that a search never meets a gap too early.
+  void fill_gap(std::size_t at) noexcept {
+    for (std::size_t from = next(at); where(from) != 0; from = next(from)) {
+      const std::size_t distance = (from - home(tag(from))) & (capacity_ - 1);
+      if (distance < ((from - at) & (capacity_ - 1))) continue;
+      set(at, tag(from), where(from));
+      at = from;
     }
-    delete[] slots;
+    set(at, 0, 0);
+  }
+
+  bool grow(std::size_t capacity, ReaderGate* gate) noexcept {
+    IndexTable larger;
+    larger.slots_ = new (std::nothrow) Slot[capacity]();
+    if (larger.slots_ == nullptr) return false;
+    larger.capacity_ = capacity;
+    larger.size_ = size_;
+    for (std::size_t from = 0; from < capacity_; ++from) {
+      if (where(from) == 0) continue;
+      std::size_t at = larger.home(tag(from));
+      while (larger.where(at) != 0) at = larger.next(at);
+      larger.set(at, tag(from), where(from));
+    }
+    if (gate == nullptr) {
+      swap(larger);
+    } else {
+      const ReaderGate::Closed closed(*gate);
+      swap(larger);
+    }
     return true;
   }
 
@@ -156,12 +182,12 @@ class IndexTable {
   std::size_t size_ = 0;
 };
 
-/// The tables, chosen by another byte of the digest, so that readers of different keys seldom meet and only one table
-/// at a time has to be moved when they grow.
+/// The tables, chosen by another byte of the digest, so that only one of them at a time has to be moved when they grow.
 struct FileIndex {
   static constexpr std::size_t table_count = 32;
 
   IndexTable tables[table_count];
+  ReaderGate gate;  // held by who reads while others may change something
 
   static std::uint64_t tag_of(const std::uint8_t* digest) noexcept { return load_le64(digest); }
   IndexTable& table_of(const std::uint8_t* digest) noexcept { return tables[digest[8] % table_count]; }

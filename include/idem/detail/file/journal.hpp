@@ -4,6 +4,7 @@
 #include <idem/detail/bytes.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/detail/endian.hpp>
+#include <idem/detail/file/fork_guard.hpp>
 #include <idem/detail/file/frame.hpp>
 #include <idem/detail/file/id.hpp>
 #include <idem/detail/file/index.hpp>
@@ -18,7 +19,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <mutex>
+#include <utility>
 
 IDEM_BEGIN_NAMESPACE
 namespace detail::file {
@@ -39,6 +40,8 @@ struct SameDigest {
   std::uint64_t end;  // of what was read of the journal
 
   bool operator()(std::uint64_t offset) const noexcept {
+    // All that is looked at next, at once.
+    for (std::size_t ahead = 0; ahead < 256; ahead += 64) __builtin_prefetch(journal + offset + ahead);
     if (std::memcmp(journal + offset + digest_in_frame, digest, sizeof(Digest)) == 0) return true;
     Frame frame;
     return read_frame(journal, end, offset, 0, *seal, frame) != Read::frame;
@@ -63,7 +66,7 @@ inline constexpr std::uint64_t outcome_room = 1024;
 /// One file, from the moment that it was opened: compaction replaces it by another one.
 /// Thread safety: none; but `fd` may be synced by anybody who keeps the object alive.
 struct JournalFile {
-  Fd fd;
+  ForkClosed fd;  // a child would keep the blocks of a journal that was replaced
   FileStatus identity = {};
   JournalHeader header = {};
   FrameSeal seal;
@@ -112,21 +115,23 @@ inline std::uint64_t mapping_size(std::uint64_t file_size) noexcept {
   return file_size + (file_size / 2 > ahead ? file_size / 2 : ahead);
 }
 
-inline Problem map_journal(Mapping& map, int fd, std::uint64_t size) noexcept {
-  if (!map.map(fd, mapping_size(size), false)) return {};
-  Problem problem = map.map(fd, size, false);  // the limit on addresses (RLIMIT_AS) may allow just that
+inline Problem map_journal(Mapping& map, int fd, std::uint64_t size, bool writable) noexcept {
+  if (!map.map(fd, mapping_size(size), writable)) return {};
+  Problem problem = map.map(fd, size, writable);  // the limit on addresses (RLIMIT_AS) may allow just that
   problem.file = journal_name;
   return problem;
 }
 
-/// Opens what `name` stands for and reads its header.
+/// Opens what `name` stands for and reads its header. `writable`: frames may be put into the mapping.
 inline Problem open_journal(int directory, const char* name, bool group, unsigned max_links, JournalFile& out,
-                            std::uint64_t& size) noexcept {
-  if (Problem problem = open_file(directory, name, Creation::never, group, out.fd, nullptr, max_links)) return problem;
+                            std::uint64_t& size, bool writable = false) noexcept {
+  Fd opened;
+  if (Problem problem = open_file(directory, name, Creation::never, group, opened, nullptr, max_links)) return problem;
+  if (Problem problem = out.fd.set(std::move(opened))) return problem;
   if (Problem problem = status_of(out.fd.get(), out.identity)) return problem;
   size = out.identity.size;
   if (size < journal_header_size) return {"the journal is shorter than its header; it was cut by somebody else"};
-  if (Problem problem = map_journal(out.map, out.fd.get(), size)) return problem;
+  if (Problem problem = map_journal(out.map, out.fd.get(), size, writable)) return problem;
   const char* why = nullptr;
   if (!decode_header(out.data(), journal_header_size, out.header, why)) return {why};
   out.seal = FrameSeal(out.header);
@@ -135,7 +140,9 @@ inline Problem open_journal(int directory, const char* name, bool group, unsigne
 
 /// Writes a header into a new file `journal.next`.
 inline Problem begin_journal(int directory, bool group, const JournalHeader& header, JournalFile& out) noexcept {
-  if (Problem problem = open_file(directory, next_journal_name, Creation::exclusive, group, out.fd)) return problem;
+  Fd made;
+  if (Problem problem = open_file(directory, next_journal_name, Creation::exclusive, group, made)) return problem;
+  if (Problem problem = out.fd.set(std::move(made))) return problem;
   std::uint8_t bytes[journal_header_size];
   encode_header(bytes, header);
   if (Problem problem = write_all(out.fd.get(), bytes, sizeof bytes, 0)) return problem;
@@ -167,15 +174,14 @@ inline bool apply_frame(FileIndex& index, JournalState& state, const JournalFile
     IndexTable& table = index.table_of(digest);
     const std::uint64_t tag = FileIndex::tag_of(digest);
     const SameDigest same{file.data(), digest, &file.seal, state.end};
-    const std::lock_guard lock(table.mutex);
     Place before;
     if (frame.type == FrameType::record) {
-      if (!table.reserve()) return false;
+      if (!table.reserve(&index.gate)) return false;
       const Held held = held_by(frame);
       before = table.put(tag, Place{offset, held}, same);
       if (held == Held::running) ++state.running;
     } else {
-      before = table.remove(tag, same);
+      before = table.remove(tag, same, &index.gate);
     }
     if (before && before.held == Held::running) --state.running;
   }

@@ -3,6 +3,7 @@
 
 #include <idem/detail/cancellation.hpp>
 #include <idem/detail/config.hpp>
+#include <idem/detail/file/fork_guard.hpp>
 #include <idem/detail/file/futex.hpp>
 #include <idem/detail/file/id.hpp>
 #include <idem/detail/file/mapping.hpp>
@@ -80,7 +81,7 @@ class SharedPage {
     }
     Mapping map;
     if (Problem problem = map.map(file.get(), page_size, true)) return problem;
-    file_ = static_cast<Fd&&>(file);
+    if (Problem problem = file_.set(static_cast<Fd&&>(file))) return problem;
     map_ = static_cast<Mapping&&>(map);
     return {};
   }
@@ -257,7 +258,7 @@ class SharedPage {
     return good;
   }
 
-  Fd file_;
+  ForkClosed file_;
   Mapping map_;
   mutable std::atomic<bool> detached_{false};
 };

@@ -108,11 +108,7 @@ class StoreLock {
   static constexpr std::int64_t longest_nap = 5000;  // microseconds
 
   static void spin(const Bell& bell, std::uint32_t ticket) noexcept {
-    for (int i = 0; i < 100 && bell.ticket() == ticket; ++i) {
-#if defined(__x86_64__) || defined(__i386__)
-      __builtin_ia32_pause();
-#endif
-    }
+    for (int i = 0; i < 100 && bell.ticket() == ticket; ++i) pause_briefly();
   }
 
   ForkClosed descriptor_;

@@ -75,13 +75,11 @@ class Waiting {
   bool runs(std::uint64_t epoch) {
     const NoCancellation shield;
     FileCore& core = here_.core;
-    const std::uint8_t* const digest = waiter_.key.bytes;
     if (core.page.sequence() != core.indexed.load(std::memory_order_acquire) && !refresh()) return false;
     Found found;
     {
-      IndexTable& table = core.index.table_of(digest);
-      const std::lock_guard guard(table.mutex);
-      const Place place = table.find(FileIndex::tag_of(digest), core.same_as(digest));
+      const ReaderGate::Reading reading(core.index.gate);
+      const Place place = core.place_of(waiter_.key);
       if (!place || place.held != Held::running) return false;
       const char* why = nullptr;
       if (core.read(place, waiter_.key, found, why) != Look::found) return false;

@@ -60,8 +60,8 @@ inline constexpr std::size_t concerns = 7;
 constexpr std::string_view text_of(Concern concern) noexcept {
   switch (concern) {
     case Concern::evicts:
-      return "the Redis server evicts keys at maxmemory, and a call whose record was evicted runs again; set maxmemory-policy "
-             "to noeviction";
+      return "the Redis server evicts keys at maxmemory, and a call whose record was evicted runs again; set "
+             "maxmemory-policy to noeviction";
     case Concern::forgets:
       return "the Redis server keeps no append-only file, so that a restart forgets calls, which then run again; set "
              "appendonly to yes";
@@ -70,7 +70,8 @@ constexpr std::string_view text_of(Concern concern) noexcept {
     case Concern::unknown_policy:
       return "the Redis server doesn't tell its eviction policy; allow the user INFO, and see that it is noeviction";
     case Concern::unknown_file:
-      return "the Redis server doesn't tell whether it keeps an append-only file; allow the user INFO, and see that it does";
+      return "the Redis server doesn't tell whether it keeps an append-only file; allow the user INFO, and see that it "
+             "does";
     case Concern::restarted:
       return "the Redis server was started anew and keeps no append-only file: calls that it knew may run again";
   }
@@ -128,7 +129,8 @@ class Admission {
       }
     }
     if (terms_.pause_after_restart && boot_micros() < server.paused_until)
-      return refuse(why, "the server was started anew and forgot who holds which call; restart_pause has to pass first");
+      return refuse(why,
+                    "the server was started anew and forgot who holds which call; restart_pause has to pass first");
     return Shaken::good;
   }
 

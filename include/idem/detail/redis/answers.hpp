@@ -34,7 +34,8 @@ inline void refuse(Reply& reply, Answer answer, std::string_view why) {
 /// Puts what a script said into a store's reply. May throw std::bad_alloc.
 inline void fill(Reply& reply, const Answered& answered, const Digest& key) {
   if (answered.foreign) {
-    refuse(reply, Answer::corrupt, "the key holds a value of another type, which idem never writes; see docs/redis-format.md");
+    refuse(reply, Answer::corrupt,
+           "the key holds a value of another type, which idem never writes; see docs/redis-format.md");
     return;
   }
   if (!answered.answered) {
@@ -47,9 +48,9 @@ inline void fill(Reply& reply, const Answered& answered, const Digest& key) {
   }
   reply.answer = static_cast<Answer>(answered.number);
   if (reply.answer == Answer::corrupt) {
-    constexpr std::string_view reasons[] = {"the value can't be read", "the record was written by a newer version of idem",
-                                            "the value isn't a record of idem", "the record is cut short",
-                                            "the record's state or its flags are unknown"};
+    constexpr std::string_view reasons[] = {
+        "the value can't be read", "the record was written by a newer version of idem",
+        "the value isn't a record of idem", "the record is cut short", "the record's state or its flags are unknown"};
     const std::int64_t reason = answered.second();
     refuse(reply, Answer::corrupt, reasons[reason >= 1 && reason <= 4 ? reason : 0]);
     return;
@@ -117,8 +118,8 @@ class Outcome {
     state_ = static_cast<char>(state);
     kind_ = static_cast<char>(kind);
     store_le32(sizes_, static_cast<std::uint32_t>(payload_.size()));
-    store_le32(sizes_ + 4, outcome_checksum(key, owner, state, kind, reinterpret_cast<const std::uint8_t*>(payload_.data()),
-                                            payload_.size()));
+    const auto* const bytes = reinterpret_cast<const std::uint8_t*>(payload_.data());
+    store_le32(sizes_ + 4, outcome_checksum(key, owner, state, kind, bytes, payload_.size()));
   }
 
   std::string_view state() const noexcept { return {&state_, 1}; }

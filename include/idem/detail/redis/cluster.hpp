@@ -264,8 +264,8 @@ class Cluster {
     nodes_.swap(members);
     known_.swap(known);
     std::memcpy(owner_, map.owner, sizeof owner_);
-    // An old primary that doesn't know yet that it's none any more must not be believed. Who waits for it turns to the new
-    // one; where that was a mistake, to the same one again.
+    // An old primary that doesn't know yet that it's none any more must not be believed. Who waits for it turns to the
+    // new one; where that was a mistake, to the same one again.
     for (const NodeRef& node : gone) node->channel().close();
   }
 

@@ -36,6 +36,9 @@ class Encryption {
   /// Something was taken from the socket that `receive` hasn't given out yet.
   virtual bool has_read_ahead() noexcept = 0;
 
+  /// The server has turned this side down, and said so. Not while others send or receive.
+  virtual bool is_refused() const noexcept = 0;
+
   /// It is a copy that a child of fork has of its parent's.
   bool is_inherited() const noexcept { return generation_ != process_generation(); }
 

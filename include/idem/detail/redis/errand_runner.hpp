@@ -21,12 +21,12 @@
 IDEM_BEGIN_NAMESPACE
 namespace detail::redis {
 
-/// How much sooner than the server an owner takes its lease for ended: two clocks that nobody sets may differ in speed by
-/// a good deal less than a hundredth.
+/// How much sooner than the server an owner takes its lease for ended: two clocks that nobody sets may differ in speed
+/// by a good deal less than a hundredth.
 constexpr std::int64_t lease_margin(std::int64_t lease) noexcept { return lease / 100 + 1'000; }
 
-/// By which the keeper judges: boot_micros(), or a clock of the user's, which wakes nobody, so that it's asked again and
-/// again.
+/// By which the keeper judges: boot_micros(), or a clock of the user's, which wakes nobody, so that it's asked again
+/// and again.
 class LeaseClock {
  public:
   explicit LeaseClock(const Clock& injected) noexcept : injected_(injected) {}
@@ -100,7 +100,9 @@ class ErrandRunner {
       std::memcpy(work.owners[i], bytes.bytes, sizeof bytes.bytes);
       work.leases[i].set(batch[i].lease);
       work.calls[i] = Call{&Scripts::renew, batch[i].key};
-      work.calls[i].with({reinterpret_cast<const char*>(work.owners[i]), sizeof work.owners[i]}).with(work.leases[i].view());
+      work.calls[i]
+          .with({reinterpret_cast<const char*>(work.owners[i]), sizeof work.owners[i]})
+          .with(work.leases[i].view());
     }
     const std::int64_t begun = clock_.now();
     runner_.run_all(work.calls, work.answers, count, deadline(until));

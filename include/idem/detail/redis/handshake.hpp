@@ -49,7 +49,13 @@ class Handshake {
     std::size_t done = 0;
     while (done < out_.size()) {
       const std::ptrdiff_t sent = wire_.send(out_.data() + done, out_.size() - done, why);
-      if (sent < 0) return false;
+      if (sent < 0) {
+        // It may have said why before it closed the connection.
+        char buffer[256];
+        Reason said;
+        if (wire_.receive(buffer, sizeof buffer, 0, 0, said) < 0 && wire_.is_refused()) why = said;
+        return false;
+      }
       done += static_cast<std::size_t>(sent);
       if (sent == 0) {
         if (boot_micros() >= deadline_) return too_late(why);

@@ -1,5 +1,5 @@
-// A question to a server that isn't, or not yet, one of those that hold records: a sentinel, or a node of a cluster that
-// may know the others.
+// A question to a server that isn't, or not yet, one of those that hold records: a sentinel, or a node of a cluster
+// that may know the others.
 #pragma once
 
 #include <idem/detail/boot_clock.hpp>
@@ -23,7 +23,8 @@ namespace detail::redis {
 class Inquiry {
  public:
   /// `link`: how to log in; where the server is stands in `endpoint`. REQUIRES: it outlives this object.
-  explicit Inquiry(const LinkSettings& link) noexcept : link_(link), reader_(link.max_reply_bytes, link.max_reply_nodes) {}
+  explicit Inquiry(const LinkSettings& link) noexcept
+      : link_(link), reader_(link.max_reply_bytes, link.max_reply_nodes) {}
   Inquiry(const Inquiry&) = delete;
   Inquiry& operator=(const Inquiry&) = delete;
 

@@ -46,6 +46,7 @@ class Link {
         result = wire_.connect(endpoint, settings_, deadline, why);
         if (result == Shaken::good) result = Handshake(wire_, reader_, settings_, deadline, facts).run(why);
       }
+      if (result == Shaken::lost && wire_.is_refused()) result = Shaken::refused;
       if (result == Shaken::good && settings_.gate != nullptr) {
         result = settings_.gate(settings_.gate_context, facts, why);
       }

@@ -48,13 +48,13 @@ struct LinkSettings {
   std::uint32_t min_replicas = 0;
   std::int64_t replica_timeout = 1'000'000;
 
-  /// Asked before each attempt to connect for where the server is now, which may take until the deadline. False, with the
-  /// reason, is an attempt that failed. Null: it's always at `endpoint`.
+  /// Asked before each attempt to connect for where the server is now, which may take until the deadline. False, with
+  /// the reason, is an attempt that failed. Null: it's always at `endpoint`.
   bool (*locate)(void* context, std::int64_t deadline, Endpoint& to, Reason& why) noexcept = nullptr;
   void* locate_context = nullptr;
 
-  /// Asked after each greeting, before any command is sent. All but `good`, with the reason, ends the connection; where it
-  /// is `refused`, what is queued is answered `not_sent`.
+  /// Asked after each greeting, before any command is sent. All but `good`, with the reason, ends the connection; where
+  /// it is `refused`, what is queued is answered `not_sent`.
   Shaken (*gate)(void* context, const ServerFacts& facts, Reason& why) noexcept = nullptr;
   void* gate_context = nullptr;
 
@@ -71,7 +71,8 @@ struct LinkSettings {
   std::size_t max_reply_bytes = std::size_t{64} << 20;
   std::size_t max_reply_nodes = std::size_t{1} << 20;
 
-  /// Where to connect to now. False, with the reason, where nobody knows until the deadline. Only an allocation can throw.
+  /// Where to connect to now. False, with the reason, where nobody knows until the deadline. Only an allocation can
+  /// throw.
   bool find(std::int64_t deadline, Endpoint& to, Reason& why) const {
     if (locate != nullptr) return locate(locate_context, deadline, to, why);
     to = endpoint;

@@ -92,6 +92,12 @@ class Listener {
   /// A cancellation point.
   void wait(const Digest& key, std::uint64_t epoch, std::int64_t deadline) { core_->wait(key, epoch, deadline); }
 
+  /// How many wait now.
+  std::size_t waiting() const noexcept {
+    const std::lock_guard lock(core_->mutex);
+    return core_->room.waiting();
+  }
+
  private:
   using Room = WaitingRoom;
 

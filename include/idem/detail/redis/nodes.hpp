@@ -154,8 +154,8 @@ class Route {
     return cluster_->call(*node_, slot_, request, deadline_);
   }
 
-  /// After what isn't an answer: waits where that helps, and turns to who may know better. False where it's final or the
-  /// deadline comes first.
+  /// After what isn't an answer: waits where that helps, and turns to who may know better. False where it's final or
+  /// the deadline comes first.
   bool again(Trouble trouble, std::string_view error) noexcept {
     const bool redirected = trouble == Trouble::moved || trouble == Trouble::asked;
     // Nobody named the cluster's nodes.
@@ -188,7 +188,9 @@ class Route {
       }
       return static_cast<bool>(node_);
     }
-    IDEM_CATCH_ALL { return false; }
+    IDEM_CATCH_ALL {
+      return false;
+    }
   }
 
   /// Whether another node has the slot now.

@@ -54,7 +54,10 @@ struct Answered {
 class Runner {
  public:
   Runner(const LinkSettings& link, const Places& places, const AdmissionTerms& terms, std::string prefix, Clock clock)
-      : admission_(terms), nodes_(link, places, admission_, prefix), prefix_(std::move(prefix)), clock_(std::move(clock)) {}
+      : admission_(terms),
+        nodes_(link, places, admission_, prefix),
+        prefix_(std::move(prefix)),
+        clock_(std::move(clock)) {}
   Runner(const Runner&) = delete;
   Runner& operator=(const Runner&) = delete;
 
@@ -67,7 +70,9 @@ class Runner {
   Answered run(const Call& call, std::int64_t deadline) noexcept {
     const NoCancellation shield;
     Answered result;
-    IDEM_TRY { attempt_until(call, deadline, result); }
+    IDEM_TRY {
+      attempt_until(call, deadline, result);
+    }
     IDEM_CATCH_ALL {
       result.answered = false;
       result.why = Reason("there is no memory for what is said to the server");
@@ -75,14 +80,16 @@ class Runner {
     return result;
   }
 
-  /// All of them in one pipeline for each server, those that need another try one by one. REQUIRES: `results` has as many.
-  /// Throws nothing.
+  /// All of them in one pipeline for each server, those that need another try one by one. REQUIRES: `results` has as
+  /// many. Throws nothing.
   void run_all(const Call* calls, Answered* results, std::size_t count, std::int64_t deadline) noexcept {
     const NoCancellation shield;
     for (std::size_t begin = 0; begin < count; begin += at_once) {
       const std::size_t size = count - begin < at_once ? count - begin : at_once;
       bool heard[at_once] = {};
-      IDEM_TRY { pipeline(calls + begin, results + begin, heard, size, deadline); }
+      IDEM_TRY {
+        pipeline(calls + begin, results + begin, heard, size, deadline);
+      }
       IDEM_CATCH_ALL {}  // those without an answer are tried again below
       // First where a server has said something: one that says nothing may take all the time that there is.
       for (const bool those : {true, false}) {
@@ -179,8 +186,8 @@ class Runner {
       return request.refused ? Trouble::final : Trouble::passing;
     }
     const ReplyNode root = request.reply.root();
-    const bool is_array = root.type == ReplyType::array && root.children >= 1 &&
-                          request.reply[1].type == ReplyType::integer;
+    const bool is_array =
+        root.type == ReplyType::array && root.children >= 1 && request.reply[1].type == ReplyType::integer;
     if (is_array || (root.type == ReplyType::string && !root.text.empty())) {
       result.number = is_array ? request.reply[1].integer : std::int64_t{static_cast<std::uint8_t>(root.text[0])};
       result.replicas = request.replicas;

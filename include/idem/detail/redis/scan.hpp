@@ -25,8 +25,8 @@
 IDEM_BEGIN_NAMESPACE
 namespace detail::redis {
 
-/// Goes through the keys of a prefix on one server by SCAN, a few hundred at a time. Each command has the store's timeout of its own.
-/// May throw std::bad_alloc. For one thread.
+/// Goes through the keys of a prefix on one server by SCAN, a few hundred at a time. Each command has the store's
+/// timeout of its own. May throw std::bad_alloc. For one thread.
 class Scan {
  public:
   Scan(Runner& runner, const NodeRef& node, std::int64_t timeout) : runner_(runner), node_(node), timeout_(timeout) {

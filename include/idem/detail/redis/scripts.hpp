@@ -1,5 +1,5 @@
-// The rules of protocol.hpp once more, in Lua, for a server that makes them atomic. docs/redis-format.md has the bytes of
-// a record, and what each argument is for; a random test holds the scripts equal to the rules.
+// The rules of protocol.hpp once more, in Lua, for a server that makes them atomic. docs/redis-format.md has the bytes
+// of a record, and what each argument is for; a random test holds the scripts equal to the rules.
 #pragma once
 
 #include <idem/detail/config.hpp>
@@ -24,9 +24,10 @@ struct Script {
   std::string_view name() const noexcept { return {sha, sizeof sha}; }
 };
 
-// Every script gets one key, and as its first argument the time in microseconds, or nothing where the server's own clock
-// judges. It answers an array: the number of an idem::Answer, then the record or as much of it as the answer needs.
-// What can fail comes before the one write, which is the last statement. Text of a record is never part of a command.
+// Every script gets one key, and as its first argument the time in microseconds, or nothing where the server's own
+// clock judges. It answers an array: the number of an idem::Answer, then the record or as much of it as the answer
+// needs. What can fail comes before the one write, which is the last statement. Text of a record is never part of a
+// command.
 namespace script_pieces {
 
 // From Redis 7 on: the outcome of a run is recorded even at maxmemory. Older servers know no such line.
@@ -230,8 +231,8 @@ redis.call('DEL',KEYS[1])
 return {state~=1 and expires<=now and 7 or 8,string.sub(v,1,116)}
 )";
 
-// 2: from which age on a doubt is removed, or nothing. Answers 0 where it stays, 1 where it had expired, 2 where it was in
-// doubt.
+// 2: from which age on a doubt is removed, or nothing. Answers 0 where it stays, 1 where it had expired, 2 where it was
+// in doubt.
 inline constexpr std::string_view purge = R"(
 local v=redis.call('GETRANGE',KEYS[1],0,115)
 if #v<116 or string.sub(v,1,4)~='IDR\1' then return {0} end

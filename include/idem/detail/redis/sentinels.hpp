@@ -36,8 +36,8 @@ class Sentinels {
   const std::string& master() const noexcept { return master_; }
   std::size_t count() const noexcept { return places_.size(); }
 
-  /// Where the primary is: what the one who knows of the latest failover says, once most have been heard, or all that can
-  /// be. False, with the reason, where nobody knows.
+  /// Where the primary is: what the one who knows of the latest failover says, once most have been heard, or all that
+  /// can be. False, with the reason, where nobody knows.
   bool locate(std::int64_t deadline, Endpoint& to, Reason& why) noexcept {
     IDEM_TRY {
       std::vector<Endpoint> places;

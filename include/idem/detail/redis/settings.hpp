@@ -33,7 +33,8 @@ inline std::vector<Endpoint> checked_places(const std::vector<std::string>& text
   for (const std::string& text : texts) {
     Endpoint place;
     if (!read_address(text, usual_port, place)) {
-      raise(std::invalid_argument(std::string("idem: RedisOptions::") + name + " has something else than host:port in it"));
+      raise(std::invalid_argument(std::string("idem: RedisOptions::") + name +
+                                  " has something else than host:port in it"));
     }
     places.push_back(place);
   }
@@ -45,7 +46,8 @@ inline StoreSettings settings_of(const RedisOptions& options) {
   const auto refuse_if = [](bool wrong, const char* why) {
     if (wrong) raise(std::invalid_argument(std::string("idem: RedisOptions::") + why));
   };
-  refuse_if(options.unix_socket.empty() && (options.host.empty() || options.port == 0), "host and port have to name a server");
+  refuse_if(options.unix_socket.empty() && (options.host.empty() || options.port == 0),
+            "host and port have to name a server");
   // For the system they would end there.
   refuse_if(options.host.find('\0') != std::string::npos || options.unix_socket.find('\0') != std::string::npos,
             "host and unix_socket must not hold a zero byte");
@@ -55,14 +57,18 @@ inline StoreSettings settings_of(const RedisOptions& options) {
   refuse_if(options.max_reply_bytes < std::size_t{1} << 20, "max_reply_bytes has to be a mebibyte at least");
   refuse_if(options.tls && !options.unix_socket.empty(), "tls means nothing on a unix socket");
   const bool finds = !options.sentinels.empty() || !options.cluster_nodes.empty();
-  refuse_if(!options.sentinels.empty() && !options.cluster_nodes.empty(), "sentinels and cluster_nodes exclude each other");
+  refuse_if(!options.sentinels.empty() && !options.cluster_nodes.empty(),
+            "sentinels and cluster_nodes exclude each other");
   refuse_if(options.sentinels.empty() != options.master_name.empty(), "sentinels and master_name go together");
-  refuse_if(finds && !options.unix_socket.empty(), "unix_socket names a server, which sentinels or cluster_nodes do already");
-  refuse_if(!options.cluster_nodes.empty() && options.database != 0, "database has to be 0 in a cluster, which has no other");
+  refuse_if(finds && !options.unix_socket.empty(),
+            "unix_socket names a server, which sentinels or cluster_nodes do already");
+  refuse_if(!options.cluster_nodes.empty() && options.database != 0,
+            "database has to be 0 in a cluster, which has no other");
   // Whoever names them means TLS, and mustn't go without.
   refuse_if(!options.tls && !(options.tls_ca_file + options.tls_cert_file + options.tls_key_file).empty(),
             "tls_ca_file, tls_cert_file and tls_key_file mean nothing without tls");
-  refuse_if(options.tls_cert_file.empty() && !options.tls_key_file.empty(), "tls_key_file means nothing without tls_cert_file");
+  refuse_if(options.tls_cert_file.empty() && !options.tls_key_file.empty(),
+            "tls_key_file means nothing without tls_cert_file");
   StoreSettings settings;
   settings.places.sentinels = checked_places(options.sentinels, 26379, "sentinels");
   settings.places.master_name = options.master_name;

@@ -1,8 +1,8 @@
 // TLS by OpenSSL, 1.1.1 or later, for programs that ask for it.
 //
-// It is there where IDEM_REDIS_TLS is 1, which the build target idem::redis_tls sets. All translation units of a program
-// have to agree. Should they not, it's left to the linker whether a connection that is to be encrypted is, or is
-// refused; it's never used unencrypted.
+// It is there where IDEM_REDIS_TLS is 1, which the build target idem::redis_tls sets. All translation units of a
+// program have to agree. Should they not, it's left to the linker whether a connection that is to be encrypted is, or
+// is refused; it's never used unencrypted.
 #pragma once
 
 #include <idem/detail/config.hpp>
@@ -130,6 +130,8 @@ class Tls final : public Encryption {
     return has_something_in();
   }
 
+  bool is_refused() const noexcept override { return refused_; }
+
  private:
   // The largest part of the data that TLS encrypts at once, and with what it adds to that.
   static constexpr std::size_t largest_plain = 16384;
@@ -204,7 +206,8 @@ class Tls final : public Encryption {
     }
     ::SSL_CTX_set_options(context, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
-    SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_AUTO_RETRY);
+    SSL_CTX_set_mode(context,
+                     SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_AUTO_RETRY);
     ::SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nullptr);
     ::SSL_CTX_set_default_passwd_cb(context, &no_passphrase);
     const std::string& authorities = link.tls_ca_file;
@@ -315,6 +318,8 @@ class Tls final : public Encryption {
     const int error = ::SSL_get_error(ssl_, result);
     if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE) return true;
     broken_ = true;
+    // Such errors are what the server has sent.
+    refused_ = error == SSL_ERROR_SSL && ERR_GET_REASON(::ERR_peek_error()) > SSL_AD_REASON_OFFSET;
     if (error != SSL_ERROR_ZERO_RETURN) return fail("TLS with the server broke", why);
     why = Reason("the server closed the connection");
     return false;
@@ -325,6 +330,7 @@ class Tls final : public Encryption {
   BIO* in_ = nullptr;  // both are ssl_'s
   BIO* out_ = nullptr;
   bool broken_ = false;
+  bool refused_ = false;
   std::size_t encrypted_ = 0;  // of what `send` was given, encrypted but not reported as sent
   std::size_t unsent_at_ = 0;  // what has been taken out of out_
   std::size_t unsent_end_ = 0;

@@ -78,8 +78,10 @@ class WaitingRoom {
       return false;
     }
     waiter.before = waiter.entry->last;
+    waiter.after = nullptr;  // it may have been in another entry's list before
     (waiter.before != nullptr ? waiter.before->after : waiter.entry->first) = &waiter;
     waiter.entry->last = &waiter;
+    ++waiting_;
     update(*topic);
     return true;
   }
@@ -87,6 +89,7 @@ class WaitingRoom {
   /// REQUIRES: it has entered.
   void leave(Waiter& waiter) noexcept {
     Entry& entry = *waiter.entry;
+    --waiting_;
     (waiter.before != nullptr ? waiter.before->after : entry.first) = waiter.after;
     (waiter.after != nullptr ? waiter.after->before : entry.last) = waiter.before;
     waiter.entry = nullptr;
@@ -164,6 +167,8 @@ class WaitingRoom {
   /// Something is to be sent: take_request gives it.
   bool has_requests() const noexcept { return pending_ != nullptr; }
   bool has_topics() const noexcept { return !topics_.empty(); }
+  /// How many have entered and not left.
+  std::size_t waiting() const noexcept { return waiting_; }
 
   /// What is to be said to the server next; false where that is nothing.
   bool take_request(Digest& key, bool& subscribe) noexcept {
@@ -261,6 +266,7 @@ class WaitingRoom {
 
   std::unordered_map<Digest, Topic, DigestHash> topics_;
   Topic* pending_ = nullptr;
+  std::size_t waiting_ = 0;
   std::uint64_t random_ = 1;
 };
 

@@ -39,8 +39,8 @@ class Wire {
   Wire& operator=(const Wire&) = delete;
   ~Wire() { close(); }
 
-  /// `link`: whether to encrypt; `endpoint` may be another one than its own. Not `good`, with the reason, where there is
-  /// no connection at the deadline (of boot_micros()), or none that is as it has to be. All addresses of a name are
+  /// `link`: whether to encrypt; `endpoint` may be another one than its own. Not `good`, with the reason, where there
+  /// is no connection at the deadline (of boot_micros()), or none that is as it has to be. All addresses of a name are
   /// tried; one that doesn't answer takes its share of the time only. Looking a name up takes the time it takes.
   Shaken connect(const Endpoint& endpoint, const LinkSettings& link, std::int64_t deadline, Reason& why) noexcept {
     const NoCancellation shield;
@@ -72,8 +72,8 @@ class Wire {
   /// Ends the conversation while another thread waits in `receive`, which finds the end then.
   void interrupt() noexcept { ::shutdown(fd_.get(), SHUT_RDWR); }
 
-  /// Sends as much as the system takes at once; -1, with the reason, where the connection is gone. What it hasn't taken
-  /// has to come first in the next call.
+  /// Sends as much as the system takes at once; -1, with the reason, where the connection is gone. What it hasn't
+  /// taken has to come first in the next call.
   std::ptrdiff_t send(const void* data, std::size_t size, Reason& why) noexcept {
     if (encryption_ != nullptr) return encryption_->send(fd_.get(), data, size, why);
     return send_some(fd_.get(), data, size, why);
@@ -88,6 +88,10 @@ class Wire {
 
   /// Whether something has come that the socket doesn't show any more: it is to be received before anybody waits.
   bool has_read_ahead() const noexcept { return encryption_ != nullptr && encryption_->has_read_ahead(); }
+
+  /// The server has turned this side down, and said so, though a connection seemed to be there: since TLS 1.3 it judges
+  /// a client's certificate after that. Not while others send or receive.
+  bool is_refused() const noexcept { return encryption_ != nullptr && encryption_->is_refused(); }
 
   /// Waits until something has come (POLLIN) or can be sent (POLLOUT), as asked for.
   void wait_for(short events, std::int64_t until) noexcept {

@@ -1,0 +1,307 @@
+// check_lock_with: a guard whose calls are told apart by the OnceOnly service's check-lock, as its SDKs' decorator
+// does.
+#pragma once
+
+#include <idem/detail/config.hpp>
+#include <idem/detail/process.hpp>
+#include <idem/detail/random.hpp>
+#include <idem/detail/sha256.hpp>
+#include <idem/detail/store_clock.hpp>
+#include <idem/duration.hpp>
+#include <idem/key.hpp>
+#include <idem/onceonly/calls.hpp>
+#include <idem/onceonly/impl/check_lock_api.hpp>
+#include <idem/onceonly/impl/digest_hash.hpp>
+#include <idem/onceonly/impl/lease_api.hpp>
+#include <idem/onceonly/json.hpp>
+#include <idem/protocol.hpp>
+#include <idem/store.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+
+IDEM_BEGIN_NAMESPACE
+namespace onceonly {
+
+struct CheckLockWithOptions {
+  std::string key_prefix = "func";  ///< The service sees `prefix:` and 64 hexadecimal digits.
+  std::string key_version = "v1";   ///< Part of these digits.
+  std::optional<Json> metadata = {};
+};
+
+/// The store that `check_lock_with` makes. A claim is a check-lock for the guard's `ttl`: first one wins, on all
+/// machines. From then on the service calls the key a duplicate, whatever becomes of the run; no result is kept.
+///
+/// What the service can't be told, this object remembers, for as long as the lock lasts: who is running the call here,
+/// that a run failed without an effect (the next call here runs: the lock is still this object's), and that one is in
+/// doubt. A duplicate that may be this object's own lock, whose answer was lost and asked for again, is in doubt.
+///
+/// A handle: copies share what they remember. Thread safety: every member from any thread.
+class CheckLockStore {
+ public:
+  // Nothing is kept: so that a result needs no codec.
+  static constexpr Keeps keeps = Keeps::objects;
+
+  CheckLockStore(const ClientCalls& client, CheckLockWithOptions options)
+      : shared_(std::make_shared<Shared>(session_of(client), std::move(options))) {}
+
+  StoreTraits traits() const noexcept {
+    return {.keeps = keeps, .liveness = Liveness::process, .survives_process = true, .clock = ClockOwner::server};
+  }
+  TimePoint now() const noexcept { return shared_->clock.now(); }
+
+  Reply claim(const Key& key, const ClaimRequest& request, LeaseWatch*) {
+    if (!request.owner) return refusal(Answer::unavailable, "there is no owner");
+    return guarded(key, [&](std::unique_lock<std::mutex>& lock, const Digest& digest) {
+      drop_expired();
+      Local& local = shared_->locals[digest];
+      // The key is this object's already, or nobody knows yet.
+      const bool ask = !local.record.has_value() && !(local.ours && now() < local.until);
+      const protocol::Transition claimed =
+          protocol::claim(local.record.has_value() ? &*local.record : nullptr, request, now(), false, next_epoch());
+      if (claimed.answer != Answer::acquired || claimed.change == protocol::Change::none)
+        return answer(claimed.answer, claimed.next);
+      local.record = claimed.next;
+      if (!ask) return ended_at_once(digest, request, answer(Answer::acquired, claimed.next));
+      return asked(lock, digest, key, request, claimed.next);
+    });
+  }
+
+  Reply renew(const Key& key, const Ownership& owner, Duration lease) {
+    return change(key, [&](const Record* record) { return protocol::renew(record, owner, lease, now(), false); });
+  }
+  Reply complete(const Key& key, const FinishRequest& request) { return finish(key, request, State::completed); }
+  Reply fail(const Key& key, const FinishRequest& request) { return finish(key, request, State::failed); }
+  Reply release(const Key& key, const Ownership& owner) {
+    return change(key, [&](const Record* record) { return protocol::release(record, owner, now()); });
+  }
+  Reply abandon(const Key& key, const Ownership& owner) {
+    return change(key, [&](const Record* record) { return protocol::abandon(record, owner, now()); });
+  }
+  Reply resolve(const Key& key, const Resolution& found, std::string_view) {
+    const OwnerToken resolver = idem::detail::new_owner_token();
+    return change(key, [&](const Record* record) {
+      return protocol::resolve(record, found.expected_epoch, resolver, found.state, now(), found.ttl, false, 1);
+    });
+  }
+
+  /// What this object remembers; the service can't be asked without locking.
+  Reply find(const Key& key) {
+    return change(key, [&](const Record* record) { return protocol::find(record, now(), false); });
+  }
+  /// Forgets a doubt here: the next call here runs. Others are refused by the lock until it ends.
+  Reply erase(const Key& key) {
+    return change(key, [&](const Record* record) { return protocol::erase(record, now(), false); });
+  }
+
+  void wait(const Key& key, std::uint64_t epoch, TimePoint deadline) {
+    if (inherited()) return;
+    std::unique_lock lock(shared_->mutex);
+    for (;;) {
+      const auto found = shared_->locals.find(key.digest());
+      if (found == shared_->locals.end() || !found->second.record.has_value()) return;
+      const Record& record = *found->second.record;
+      if (record.owner.epoch != epoch || record.abandoned) return;
+      const TimePoint moment = now();
+      if (deadline <= moment) return;
+      shared_->changed.wait_for(lock, (std::min)(deadline, moment + std::chrono::hours(1)) - moment);
+    }
+  }
+
+  template <class Each>
+  void for_each(Each&&) {}
+  PurgeResult purge(const PurgeOptions&) { return {0, 0, false}; }
+  std::size_t clear() { return 0; }
+  StoreStats stats() {
+    StoreStats none;
+    none.available = false;
+    return none;
+  }
+
+ private:
+  struct Local {
+    std::optional<Record> record = {};  ///< In progress.
+    bool ours = false;                  ///< The lock is, until:
+    TimePoint until = {};
+  };
+  struct Shared {
+    Shared(std::shared_ptr<impl::Session> with, CheckLockWithOptions how)
+        : session(std::move(with)), options(std::move(how)) {}
+    std::shared_ptr<impl::Session> session;
+    CheckLockWithOptions options;
+    idem::detail::StoreClock clock{Clock()};
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::unordered_map<Digest, Local, impl::DigestHash> locals;
+    std::uint64_t last_epoch = 0;
+    std::uint64_t generation = idem::detail::process_generation();
+    TimePoint next_sweep = {};
+  };
+
+  static Reply answer(Answer answer, const Record& record) {
+    Reply reply;
+    reply.answer = answer;
+    reply.record = record;
+    return reply;
+  }
+  static Reply refusal(Answer answer, std::string why) {
+    Reply reply;
+    reply.answer = answer;
+    reply.message = std::move(why);
+    return reply;
+  }
+
+  /// By a child of fork, in which nobody knows who holds the mutex.
+  bool inherited() const noexcept { return idem::detail::process_generation() != shared_->generation; }
+
+  template <class Act>
+  Reply guarded(const Key& key, Act act) {
+    if (!key.valid()) return refusal(Answer::unavailable, "the key is empty");
+    if (inherited()) {
+      return refusal(Answer::unavailable, "this store belongs to the parent of this process; make one in the child");
+    }
+    IDEM_TRY {
+      std::unique_lock lock(shared_->mutex);
+      return act(lock, key.digest());
+    }
+    IDEM_CATCH_UNWIND
+    IDEM_CATCH_ALL {
+      return refusal(Answer::unavailable, "out of memory");
+    }
+  }
+
+  /// Above the clock, so that another process that gets the lock later has a greater one.
+  std::uint64_t next_epoch() noexcept {
+    const auto micros =
+        static_cast<std::uint64_t>((std::max)(std::int64_t{1}, std::int64_t{now().time_since_epoch().count()}));
+    shared_->last_epoch = (std::max)(shared_->last_epoch + 1, micros);
+    return shared_->last_epoch;
+  }
+
+  /// What was remembered of locks that have ended says nothing any more. Looked at once a minute.
+  void drop_expired() {
+    const TimePoint moment = now();
+    if (moment < shared_->next_sweep) return;
+    shared_->next_sweep = moment + std::chrono::minutes(1);
+    for (auto at = shared_->locals.begin(); at != shared_->locals.end();) {
+      const Local& local = at->second;
+      const bool running = local.record.has_value() && !local.record->abandoned;
+      at = !running && local.until <= moment ? shared_->locals.erase(at) : std::next(at);
+    }
+  }
+
+  std::string name_of(const Key& key) const {
+    const std::string whole = shared_->options.key_version + '\n' + key.text();
+    return shared_->options.key_prefix + ":" + impl::hex_of(idem::detail::sha256(whole.data(), whole.size()));
+  }
+
+  /// Asks the service, while others here see the call running.
+  Reply asked(std::unique_lock<std::mutex>& lock, const Digest& digest, const Key& key, const ClaimRequest& request,
+              const Record& record) {
+    struct Forget {
+      CheckLockStore& store;
+      std::unique_lock<std::mutex>& lock;
+      const Digest& digest;
+      bool keep = false;
+      ~Forget() {
+        if (!lock.owns_lock()) lock.lock();
+        if (!keep) store.shared_->locals.erase(digest);
+        store.shared_->changed.notify_all();
+      }
+    } forget{*this, lock, digest};
+    lock.unlock();
+    const impl::LockTold told = impl::lock_at(*shared_->session, name_of(key), request.ttl, shared_->options.metadata);
+    lock.lock();
+    switch (told.kind) {
+      case impl::LockTold::Kind::locked: {
+        Local& local = shared_->locals[digest];
+        local.ours = true;
+        local.until = later(now(), std::chrono::seconds((std::max)(told.result.ttl, std::int64_t{0})));
+        forget.keep = true;
+        return ended_at_once(digest, request, answer(Answer::acquired, record));
+      }
+      case impl::LockTold::Kind::duplicate: {
+        const TimePoint first = impl::time_in(told.result.first_seen_at.value_or("")).value_or(TimePoint());
+        if (told.maybe_own) {
+          Local& local = shared_->locals[digest];
+          local.record->abandoned = true;
+          local.until = later(now(), request.ttl);
+          forget.keep = true;
+          return answer(Answer::in_doubt, *local.record);
+        }
+        Record other = record;
+        other.owner = {};
+        other.started_at = other.finished_at = first;
+        other.state = State::completed;
+        Reply reply = answer(Answer::completed, other);
+        reply.payload = Payload(PayloadKind::nothing, nullptr, nullptr);
+        return reply;
+      }
+      case impl::LockTold::Kind::down:
+        return refusal(Answer::unavailable, told.message);
+      default:
+        // An answer all the same: not a reason to run without protection.
+        return refusal(Answer::refused, told.message);
+    }
+  }
+
+  /// Of check_lock by hand, where the lock is all that there is.
+  Reply ended_at_once(const Digest& digest, const ClaimRequest& request, Reply reply) {
+    if (!request.complete_at_once) return reply;
+    protocol::finish_at(reply.record, State::completed, now(), request.ttl);
+    shared_->locals.erase(digest);
+    return reply;
+  }
+
+  template <class Decide>
+  Reply change(const Key& key, Decide decide) {
+    return guarded(key, [&](std::unique_lock<std::mutex>&, const Digest& digest) {
+      const auto found = shared_->locals.find(digest);
+      const bool there = found != shared_->locals.end() && found->second.record.has_value();
+      const protocol::Transition changed = decide(there ? &*found->second.record : nullptr);
+      if (changed.change == protocol::Change::write) {
+        if (changed.next.state == State::in_progress) {
+          found->second.record = changed.next;
+        } else {
+          shared_->locals.erase(found);
+        }
+      } else if (changed.change == protocol::Change::erase) {
+        found->second.record.reset();
+      }
+      shared_->changed.notify_all();
+      return answer(changed.answer, changed.next);
+    });
+  }
+
+  Reply finish(const Key& key, const FinishRequest& request, State state) {
+    return change(
+        key, [&](const Record* record) { return protocol::finish(record, request.owner, state, now(), request.ttl); });
+  }
+
+  std::shared_ptr<Shared> shared_;
+};
+
+static_assert(Store<CheckLockStore>);
+
+/// An extra of `idem::idempotent`: the guard's calls are told apart by check-lock.
+///
+///     auto notify_once = idem::idempotent<"notify">(notify, {.ttl = 24h}, onceonly::check_lock_with(client));
+///
+/// Where the service can't be reached the call fails closed, whatever the client's `fail_open` says, unless the guard
+/// has `on_store_error = run_unguarded`: then it runs as Verdict::unguarded, with an event.
+inline CheckLockStore check_lock_with(const ClientCalls& client, CheckLockWithOptions options = {}) {
+  return CheckLockStore(client, std::move(options));
+}
+
+}  // namespace onceonly
+IDEM_END_NAMESPACE
