@@ -193,8 +193,9 @@ TEST_CASE("RFT-09: neither a replica nor a former primary is claimed from") {
   replica.command({"REPLICAOF", "127.0.0.1", std::to_string(primary.port())});
   int runs = 0;
   const auto pay = idem::idempotent<"pay">([&](int) { ++runs; }, store);
+  int number = 0;
   CHECK(eventually([&] {
-    const auto outcome_of_pay = pay.try_call(1);
+    const auto outcome_of_pay = pay.try_call(++number);
     REQUIRE(outcome_of_pay.verdict() == idem::Verdict::unavailable);
     return holds(outcome_of_pay.error().message, "is a replica");
   }));
@@ -215,11 +216,12 @@ TEST_CASE("RFT-13: a server that was started anew without a file is told of, and
     REQUIRE(can_claim(store, "restart"));
     for (int restarts = 1; restarts <= 2; ++restarts) {
       server.restart();
-      const Key key = idem::make_key("restarted", restarts);
+      int number = 0;
+      const auto claim_next = [&] { return claim(store, idem::make_key("restarted", restarts, ++number)); };
       if (pauses) {
-        CHECK(refused_for("restart_pause", [&] { return claim(store, key); }));
+        CHECK(refused_for("restart_pause", claim_next));
       } else {
-        CHECK(claim(store, key).answer == Answer::acquired);
+        CHECK(claim_next().answer == Answer::acquired);
       }
       std::size_t told = 0;
       for (const auto& event : events.events()) told += holds(event.message, "started anew") ? 1U : 0U;

@@ -56,7 +56,7 @@ TEST_CASE("T-16 RFT-12: a call that takes longer than its lease keeps its key, s
           return number;
         },
         at_once(lease), store);
-    const int number = static_cast<int>(lease / 1ms);
+    const int number = static_cast<int>(lease.count());
     const Verdict verdict = pay.try_call(number).verdict();
     if (runs != 1) continue;
     CHECK(verdict == Verdict::executed);
@@ -132,7 +132,7 @@ TEST_CASE("T-07: a renewal that fails for a while is no lost lease; one that is 
           return number;
         },
         at_once(lease), store);
-    const Verdict verdict = pay.try_call(static_cast<int>(lease / 1ms)).verdict();
+    const Verdict verdict = pay.try_call(static_cast<int>(lease.count())).verdict();
     if (kept) CHECK(verdict == Verdict::executed);
   }
   CHECK(kept);

@@ -201,6 +201,9 @@ TEST_CASE("MEM-05: who comes back after a change waits anew and knows nothing of
   room.leave(waiters[1]);
   CHECK(room.step(waiters[0], 0, never).kind == Kind::sleep);
   room.leave(waiters[0]);
+  CHECK(room.waiting() == 0);
+  CHECK(confirm(room, 0) == 1);  // UNSUBSCRIBE
+  CHECK_FALSE(room.has_topics());
 }
 
 TEST_CASE("a subscription counts from its own confirmation on, not from that of one before") {

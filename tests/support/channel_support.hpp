@@ -75,14 +75,15 @@ inline Sent echo_in_vain(Channel& channel, std::string_view text, std::int64_t m
   return sent;
 }
 
-/// Connects, sends an ECHO that nobody answers, and leaves it at its deadline. On a busy machine this may take several
-/// attempts: the connection's timeout can be over before the deadline is looked at.
-inline void leave_unanswered(Channel& channel, std::string_view text) {
+/// Connects, by an ECHO that is answered, sends one that nobody answers, and leaves it at its deadline. On a busy machine
+/// this may take several attempts: the connection's timeout can be over before the deadline is looked at.
+inline void leave_unanswered(Channel& channel, std::string_view text, std::string_view answered = "first",
+                             std::int64_t millis = 10) {
   Request request;
   REQUIRE(process_support::eventually([&] {
-    if (!echoes(channel, "first")) return false;
+    if (!echoes(channel, answered)) return false;
     write_echo(request, text);
-    const Sent sent = channel.call(request, in_millis(10));
+    const Sent sent = channel.call(request, in_millis(millis));
     CHECK(sent != Sent::answered);
     return sent == Sent::unknown && request.why.view() == "no reply in time";
   }));

@@ -105,12 +105,20 @@ void add_time_cases(ConformanceCases<S>& cases) {
 
   cases.push_back({"T-26 T-76 TIM-09", "the shortest ttl isn't none, and the longest doesn't overflow", needs_clock,
                    [](T& t) {
-    t.complete(t.key(1), t.acquire(t.key(1)), "brief", std::chrono::nanoseconds(1));
-    t.check_completed(t.key(1), "brief", "within its microsecond");
+    // Where a server forgets by a clock of its own, too, the record may be gone before it's looked for: not every time.
+    bool there = false;
+    int brief = 10;
+    while (!there && brief < 200) {
+      const Key key = t.key(++brief);
+      t.complete(key, t.acquire(key), "brief", std::chrono::nanoseconds(1));
+      const Reply claimed = t.claim(key);
+      there = claimed.answer == Answer::completed && t.holds(claimed.payload, "brief");
+    }
+    t.check(there, "a record within its microsecond");
     t.complete(t.key(2), t.acquire(t.key(2)), "always", forever);
     t.complete(t.key(3), t.acquire(t.key(3)), "long", (std::chrono::nanoseconds::max)());
     t.clock.advance(microseconds(1));
-    t.check(t.found(t.key(1)), Answer::absent, "after its microsecond");
+    t.check(t.found(t.key(brief)), Answer::absent, "after its microsecond");
     t.clock.advance(hours(24 * 365 * 100));
     t.check_completed(t.key(2), "always", "after a hundred years");
     t.check_completed(t.key(3), "long", "after a hundred years");
