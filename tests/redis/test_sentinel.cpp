@@ -83,8 +83,7 @@ TEST_CASE(
   const auto guard = counted.guard(store);
   REQUIRE(guard.try_call(1).verdict() == Verdict::executed);
   group.sentinel(1).kill();  // two are enough
-  group.sentinel(0).command({"SENTINEL", "FAILOVER", SentinelGroup::name});
-  group.await_failover_of(0);
+  group.fail_over(0);
   for (int i = 2; i < 50; ++i) REQUIRE(guard.try_call(i).verdict() == Verdict::executed);
   CHECK(guard.try_call(1).verdict() == Verdict::replayed);
   CHECK(counted.runs == 49);

@@ -193,7 +193,7 @@ class SentinelGroup {
       if (!sentinel_password.empty())
         sentinel.command({"SENTINEL", "CONFIG", "SET", "sentinel-pass", sentinel_password});
       sentinel.command({"SENTINEL", "MONITOR", name, "127.0.0.1", std::to_string(servers_[0]->port()), "2"});
-      sentinel.command({"SENTINEL", "SET", name, "down-after-milliseconds", "500", "failover-timeout", "1000"});
+      sentinel.command({"SENTINEL", "SET", name, "down-after-milliseconds", "500", "failover-timeout", "2000"});
     }
     await_order();
   }
@@ -239,9 +239,15 @@ class SentinelGroup {
   }
   /// Waits until the sentinels name another one than this, and it knows that it is the primary.
   std::size_t await_failover_of(std::size_t old) {
+    wait_until("another server is the primary", [&] { return has_failed_over(old); });
+    return primary();
+  }
+  /// Has a sentinel bring it about, again where it gave up since something took too long.
+  std::size_t fail_over(std::size_t old) {
     wait_until("another server is the primary", [&] {
-      const std::size_t now = primary();
-      return now != old && info_or_nothing(*servers_[now], "replication", "role") == "master";
+      if (has_failed_over(old)) return true;
+      sentinels_[0]->ask({"SENTINEL", "FAILOVER", name});
+      return false;
     });
     return primary();
   }
@@ -254,6 +260,11 @@ class SentinelGroup {
   }
 
  private:
+  bool has_failed_over(std::size_t old) {
+    const std::size_t now = primary();
+    return now != old && info_or_nothing(*servers_[now], "replication", "role") == "master";
+  }
+
   std::vector<std::unique_ptr<RedisServer>> servers_;
   std::vector<std::unique_ptr<RedisServer>> sentinels_;
 };
