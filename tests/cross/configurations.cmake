@@ -50,15 +50,27 @@ endfunction()
 set(idem_compiled
     "callables_(arguments|forms)|claim_by_hand|codec_.*|conformance_file|file_(frame|os)|key_golden|memory_store|options")
 set(idem_optimised "crc32c|file_frame|guard_duplicates|hmac|memory_(hash|reclaim|store)|random|sha256")
-set(idem_addressed "ch.*|claim_.*|codec_[^c].*|conformance_.*|crc32c|duration|faulty_store|hmac|key_encoding|memory_.*")
-string(APPEND idem_addressed "|file_(compaction|damage|frame|hostile|index|lock|mapping|os|owed|owner|page|recovery|reports|scan|time|waiting)")
-string(APPEND idem_addressed "|guard_(claims|duplicates|events)|ma.*|protocol_.*|r.*|sh.*|sha256")
-set(idem_threaded "check_lock|claim_threads|conformance_(file|memory)|faulty_store|file_(compaction|mapping|owed|page|waiting)")
-string(APPEND idem_threaded "|guard_(duplicates|reentrancy)|memory_.*|random|shared_object")
+set(idem_addressed "claim_by_hand|codec_(fields|hostile)|conformance_(file|memory)|crc32c|guard_duplicates|memory_(reclaim|store)")
+string(APPEND idem_addressed "|file_(compaction|damage|frame|index|mapping|page|recovery|scan)|record_bytes|sha256|shared_object")
+set(idem_threaded "claim_threads|conformance_(file|memory)|file_(compaction|hand_over|waiting)|guard_duplicates|memory_(threads|waiting)")
 
-# Of the tests with a server those that read what it sent, and those that have threads.
-set(idem_redis_addressed "acl|channel|command|conformance|handshake|lease_keeper|listener|options|reader|sweep")
-set(idem_redis_threaded "channel_threads|conformance|errors|lease_keeper|listener")
+# Of the tests with a server those that read what it sent, and those that have threads; likewise of the client's.
+set(idem_redis_addressed "channel|conformance|listener|reader")
+set(idem_redis_threaded "channel_threads|conformance|lease_keeper|listener")
+set(idem_onceonly_addressed "answers")
+set(idem_onceonly_threaded "ai")
+
+# What takes longer than a quarter of an hour: `tests/run sanitizers`.
+if(IDEM_TEST_SANITIZERS)
+  string(APPEND idem_addressed "|ch.*|claim_.*|codec_[^c].*|conformance_.*|duration|faulty_store|hmac|key_encoding|memory_.*")
+  string(APPEND idem_addressed "|file_(hostile|lock|os|owed|owner|reports|time|waiting)|guard_(claims|events|failures)|ma.*")
+  string(APPEND idem_addressed "|protocol_.*|r.*|sh.*")
+  string(APPEND idem_threaded "|check_lock|faulty_store|file_(mapping|owed|page|processes)|guard_reentrancy|memory_.*|random|shared_object")
+  string(APPEND idem_redis_addressed "|acl|admission|cluster|command|durability|errors|handshake|lease_keeper|options|records|sentinel|sweep")
+  string(APPEND idem_redis_threaded "|channel|cluster|errors|leases|sentinel")
+  string(APPEND idem_onceonly_addressed "|remote_store|wire")
+  string(APPEND idem_onceonly_threaded "|guards|remote_store")
+endif()
 
 # The other programs (golden vectors, tests/headers, examples) are built by those configurations alone that may find
 # something of their own in them: another compiler, library, optimiser or machine. Sanitizers see codecs and journals in the
@@ -76,10 +88,10 @@ idem_configuration(clang-19-libc++ clang++-19 "-O0 -stdlib=libc++" "-DIDEM_TESTS
 # libstdc++.
 idem_configuration(asan clang++-19 "-O0 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all"
                    "-DIDEM_TESTS=${idem_addressed}" "-DIDEM_REDIS_TESTS=${idem_redis_addressed}" ${idem_sanitized}
-                   -DIDEM_ONCEONLY=AUTO "-DIDEM_ONCEONLY_TESTS=answers|remote_store")
+                   -DIDEM_ONCEONLY=AUTO "-DIDEM_ONCEONLY_TESTS=${idem_onceonly_addressed}")
 idem_configuration(tsan clang++-19 "-O1 -g1 -fsanitize=thread" "-DIDEM_TESTS=${idem_threaded}"
                    "-DIDEM_REDIS_TESTS=${idem_redis_threaded}" ${idem_sanitized} -DIDEM_ONCEONLY=AUTO
-                   "-DIDEM_ONCEONLY_TESTS=ai|guards")
+                   "-DIDEM_ONCEONLY_TESTS=${idem_onceonly_threaded}")
 
 # What is stored has to be the same on 32 bits and on big-endian machines: keys, codecs, digests, protocol.
 set(idem_golden "codec_(fields|golden|hostile)|crc32c|file_frame|hmac|key_(encoding|golden)|protocol_table|record_bytes|sha256")

@@ -198,8 +198,8 @@ TEST_CASE("HIR-03: the deadline is for all of a reply, however slowly it drips")
   Channel channel(settings);
   leave_unanswered(channel, "a");
   const std::uint64_t before = channel.connections();
-  // The drops that come aren't progress: after a whole timeout without a reply the connection goes. Where the machine is
-  // so busy that it's over already, what comes now is sent on the next one.
+  // The drops that come aren't progress: after a whole timeout without a reply the connection goes. Where the machine
+  // is so busy that it's over already, what comes now is sent on the next one.
   const Sent sent = echo(channel, "b");
   CHECK((sent == Sent::unknown || channel.connections() > before));
   CHECK(eventually([&] { return echoes(channel, "c"); }));
