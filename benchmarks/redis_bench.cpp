@@ -378,7 +378,8 @@ Settings parse(int argc, char** argv) {
       continue;
     }
     const char* const value = at + 1 < argc ? argv[at + 1] : nullptr;
-    if (value == nullptr) bench::give_up(argv[at], "needs a value: --rounds, --seconds or --filter, or --cluster without one");
+    if (value == nullptr)
+      bench::give_up(argv[at], "needs a value: --rounds, --seconds or --filter, or --cluster without one");
     if (name == "--filter") {
       settings.filter = value;
     } else if (name == "--rounds") {

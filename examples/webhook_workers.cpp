@@ -203,8 +203,8 @@ class Server {
     path_ = std::string(above != nullptr ? above : "/tmp") + "/webhook_workers.XXXXXX";
     if (::mkdtemp(path_.data()) == nullptr) throw std::runtime_error("cannot make a directory");
     const int log = ::open((path_ + "/log").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-    std::vector<std::string> words{"redis-server", "--unixsocket", path_ + "/socket", "--dir",       path_,
-                                   "--save",       "",             "--appendonly",    "no"};
+    std::vector<std::string> words{
+        "redis-server", "--unixsocket", path_ + "/socket", "--dir", path_, "--save", "", "--appendonly", "no"};
     words.insert(words.end(), more.begin(), more.end());
     pid_ = start(words, log);
     ::close(log);
@@ -244,8 +244,8 @@ class Cluster {
     const int first = 15000 + static_cast<int>(random() % 500) * 10;  // a node listens at 10000 more, too
     std::vector<std::string> words{"redis-cli", "--cluster", "create"};
     for (int port = first; port < first + 6; ++port) {
-      servers_.push_back(std::make_unique<Server>(std::vector<std::string>{
-          "--port", std::to_string(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes"}));
+      servers_.push_back(std::make_unique<Server>(
+          std::vector<std::string>{"--port", std::to_string(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes"}));
       const std::string node = "127.0.0.1:" + std::to_string(port);
       words.push_back(node);
       nodes_ += nodes_.empty() ? node : ',' + node;
@@ -255,7 +255,8 @@ class Cluster {
     const pid_t pid = start(words, log);
     ::close(log);
     int status = -1;
-    if (::waitpid(pid, &status, 0) != pid || status != 0) throw std::runtime_error("cannot create a cluster by redis-cli");
+    if (::waitpid(pid, &status, 0) != pid || status != 0)
+      throw std::runtime_error("cannot create a cluster by redis-cli");
   }
 
   const std::string& nodes() const { return nodes_; }

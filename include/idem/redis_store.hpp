@@ -262,9 +262,13 @@ class RedisStore {
     IDEM_TRY {
       const std::int64_t until = deadline();
       detail::redis::Reason why("no server is known");
-      const auto nodes = session.runner.nodes().all(until, why);
-      reply = nodes.empty() ? unavailable(why.view()) : Reply{};
-      if (!nodes.empty()) reply.answer = Answer::ok;
+      bool whole = false;
+      const auto nodes = session.runner.nodes().all(until, whole, why);
+      if (whole) {
+        reply.answer = Answer::ok;
+      } else {
+        reply = unavailable(why.view());
+      }
       for (const detail::redis::NodeRef& node : nodes) {
         detail::redis::Request request;
         detail::redis::Command(request.command, 1).arg("PING");
@@ -406,13 +410,12 @@ class RedisStore {
   bool each_node(Go go) {
     detail::redis::Runner& runner = sessions_->current().runner;
     detail::redis::Reason why;
-    bool complete = false;
-    for (const detail::redis::NodeRef& node : runner.nodes().all(deadline(), why)) {
+    bool whole = false;
+    for (const detail::redis::NodeRef& node : runner.nodes().all(deadline(), whole, why)) {
       detail::redis::Scan scan(runner, node, sessions_->settings.timeout);
       if (!go(scan)) return false;
-      complete = true;
     }
-    return complete;
+    return whole;
   }
 
   template <class Prepare, class See>

@@ -50,7 +50,8 @@ void report(const std::string& what, const RedisLoad& load, const RedisLoad::Tal
 
 }  // namespace
 
-TEST_CASE("T-15: a store on the primary that Sentinel names keeps every store's promises, also after a failover by hand") {
+TEST_CASE(
+    "T-15: a store on the primary that Sentinel names keeps every store's promises, also after a failover by hand") {
   SentinelGroup group("sentinels' secret");
   int cases = 0;
   Clock used;
@@ -82,8 +83,7 @@ TEST_CASE("T-15: a store on the primary that Sentinel names keeps every store's 
   const auto guard = counted.guard(store);
   REQUIRE(guard.try_call(1).verdict() == Verdict::executed);
   group.sentinel(1).kill();  // two are enough
-  group.sentinel(0).command({"SENTINEL", "FAILOVER", SentinelGroup::name});
-  group.await_failover_of(0);
+  group.fail_over(0);
   for (int i = 2; i < 50; ++i) REQUIRE(guard.try_call(i).verdict() == Verdict::executed);
   CHECK(guard.try_call(1).verdict() == Verdict::replayed);
   CHECK(counted.runs == 49);
@@ -110,7 +110,8 @@ TEST_CASE("RFT-09, RFT-15: a primary killed under load repeats no call where a r
   CHECK(tally.unknown == 0);
 }
 
-TEST_CASE("RFT-05: a primary that hangs is left for the new one, and isn't asked when it wakes as if nothing had been") {
+TEST_CASE(
+    "RFT-05: a primary that hangs is left for the new one, and isn't asked when it wakes as if nothing had been") {
   SentinelGroup group;
   RedisOptions options = options_of(group);
   options.min_replicas = 1;

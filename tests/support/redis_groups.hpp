@@ -1,5 +1,5 @@
-// Several redis-servers that act together: a cluster, and a primary with replicas and sentinels. No doctest here either:
-// what goes wrong is thrown.
+// Several redis-servers that act together: a cluster, and a primary with replicas and sentinels. No doctest here
+// either: what goes wrong is thrown.
 #pragma once
 
 #include "redis_server.hpp"
@@ -53,7 +53,8 @@ class RedisCluster {
     for (std::size_t i = 0; i < count_; ++i) {
       (*this)[i].command({"CLUSTER", "SET-CONFIG-EPOCH", std::to_string(i + 1)});
       if (i < primaries) {
-        (*this)[i].command({"CLUSTER", "ADDSLOTSRANGE", std::to_string(first_slot(i)), std::to_string(first_slot(i + 1) - 1)});
+        (*this)[i].command(
+            {"CLUSTER", "ADDSLOTSRANGE", std::to_string(first_slot(i)), std::to_string(first_slot(i + 1) - 1)});
       }
     }
     // All with all: gossip would take longer.
@@ -79,7 +80,8 @@ class RedisCluster {
         if (i >= primaries && (*this)[i].info("replication", "master_link_status") != "up") return false;
         // A node that hasn't heard of a replica yet wouldn't tell it to anybody.
         std::size_t told = 0;
-        for (const RedisReply& range : (*this)[i].command({"CLUSTER", "SLOTS"}).elements) told += range.elements.size() - 2;
+        for (const RedisReply& range : (*this)[i].command({"CLUSTER", "SLOTS"}).elements)
+          told += range.elements.size() - 2;
         if (told != count_) return false;
       }
       return true;
@@ -104,7 +106,9 @@ class RedisCluster {
     return owner;
   }
 
-  int slot_of(const std::string& key) { return static_cast<int>((*this)[0].command({"CLUSTER", "KEYSLOT", key}).integer); }
+  int slot_of(const std::string& key) {
+    return static_cast<int>((*this)[0].command({"CLUSTER", "KEYSLOT", key}).integer);
+  }
 
   void begin_move(int slot, std::size_t from, std::size_t to) {
     const std::string number = std::to_string(slot);
@@ -140,9 +144,16 @@ class RedisCluster {
   void start(const std::vector<std::string>& more) {
     for (int attempt = 0;; ++attempt) {
       const std::uint16_t bus = RedisServer::free_port();
-      std::vector<std::string> arguments{"--cluster-enabled",      "yes", "--cluster-port",           std::to_string(bus),
-                                         "--cluster-node-timeout", "600", "--cluster-replica-validity-factor", "0",
-                                         "--repl-ping-replica-period", "1"};
+      std::vector<std::string> arguments{"--cluster-enabled",
+                                         "yes",
+                                         "--cluster-port",
+                                         std::to_string(bus),
+                                         "--cluster-node-timeout",
+                                         "600",
+                                         "--cluster-replica-validity-factor",
+                                         "0",
+                                         "--repl-ping-replica-period",
+                                         "1"};
       arguments.insert(arguments.end(), more.begin(), more.end());
       try {
         servers_.push_back(std::make_unique<RedisServer>(RedisServerOptions{.arguments = arguments}));
@@ -179,9 +190,10 @@ class SentinelGroup {
       }
       sentinels_.push_back(std::make_unique<RedisServer>(options));
       RedisServer& sentinel = *sentinels_.back();
-      if (!sentinel_password.empty()) sentinel.command({"SENTINEL", "CONFIG", "SET", "sentinel-pass", sentinel_password});
+      if (!sentinel_password.empty())
+        sentinel.command({"SENTINEL", "CONFIG", "SET", "sentinel-pass", sentinel_password});
       sentinel.command({"SENTINEL", "MONITOR", name, "127.0.0.1", std::to_string(servers_[0]->port()), "2"});
-      sentinel.command({"SENTINEL", "SET", name, "down-after-milliseconds", "500", "failover-timeout", "1000"});
+      sentinel.command({"SENTINEL", "SET", name, "down-after-milliseconds", "500", "failover-timeout", "2000"});
     }
     await_order();
   }
@@ -227,9 +239,15 @@ class SentinelGroup {
   }
   /// Waits until the sentinels name another one than this, and it knows that it is the primary.
   std::size_t await_failover_of(std::size_t old) {
+    wait_until("another server is the primary", [&] { return has_failed_over(old); });
+    return primary();
+  }
+  /// Has a sentinel bring it about, again where it gave up since something took too long.
+  std::size_t fail_over(std::size_t old) {
     wait_until("another server is the primary", [&] {
-      const std::size_t now = primary();
-      return now != old && info_or_nothing(*servers_[now], "replication", "role") == "master";
+      if (has_failed_over(old)) return true;
+      sentinels_[0]->ask({"SENTINEL", "FAILOVER", name});
+      return false;
     });
     return primary();
   }
@@ -242,6 +260,11 @@ class SentinelGroup {
   }
 
  private:
+  bool has_failed_over(std::size_t old) {
+    const std::size_t now = primary();
+    return now != old && info_or_nothing(*servers_[now], "replication", "role") == "master";
+  }
+
   std::vector<std::unique_ptr<RedisServer>> servers_;
   std::vector<std::unique_ptr<RedisServer>> sentinels_;
 };

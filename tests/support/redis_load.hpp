@@ -66,10 +66,10 @@ class RedisLoad {
   struct Tally {
     long keys = 0;
     long run_once = 0;
-    long repeated = 0;    ///< effects beyond the first of their key
-    long forgotten = 0;   ///< that were run and of which the store knows nothing any more
-    long unfinished = 0;  ///< running or in doubt: of a claim or an outcome that nobody confirmed
-    long unknown = 0;     ///< the store didn't answer
+    long repeated = 0;     ///< effects beyond the first of their key
+    long forgotten = 0;    ///< that were run and of which the store knows nothing any more
+    long unfinished = 0;   ///< running or in doubt: of a claim or an outcome that nobody confirmed
+    long unknown = 0;      ///< the store didn't answer
     long unavailable = 0;  ///< calls answered so during the load
   };
 
@@ -111,9 +111,9 @@ class RedisLoad {
 
   void note_answer() {
     ++answered_;
-    const auto now = std::chrono::duration_cast<std::chrono::milliseconds>(
-                         std::chrono::steady_clock::now().time_since_epoch())
-                         .count();
+    const auto now =
+        std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now().time_since_epoch())
+            .count();
     const long before = last_answer_.exchange(now);
     long longest = longest_gap_.load();
     while (before != 0 && now - before > longest && !longest_gap_.compare_exchange_weak(longest, now - before)) {

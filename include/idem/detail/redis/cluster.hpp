@@ -58,10 +58,12 @@ class Cluster {
     return owner_[slot] == nobody ? NodeRef() : nodes_[owner_[slot]].node;
   }
 
-  /// All that have slots. May throw std::bad_alloc.
-  std::vector<NodeRef> primaries() {
+  /// All that have slots, and whether every slot has one. May throw std::bad_alloc.
+  std::vector<NodeRef> primaries(bool& whole) {
     const std::lock_guard guard(mutex_);
     std::vector<NodeRef> all;
+    whole = true;
+    for (const std::uint16_t owner : owner_) whole = whole && owner != nobody;
     for (const Member& member : nodes_) {
       if (member.has_slots) all.push_back(member.node);
     }

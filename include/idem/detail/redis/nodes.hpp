@@ -35,6 +35,18 @@ struct Places {
   std::vector<Endpoint> cluster_nodes = {};
 };
 
+/// Sleeps for so many microseconds; false where the deadline comes first.
+inline bool rest_until(std::int64_t deadline, std::int64_t micros) noexcept {
+  const std::int64_t left = deadline - boot_micros();
+  if (left <= 0) return false;
+  const std::int64_t span = micros < left ? micros : left;
+  timespec time = {};
+  time.tv_sec = span / 1'000'000;
+  time.tv_nsec = span % 1'000'000 * 1000;
+  ::nanosleep(&time, nullptr);
+  return boot_micros() < deadline;
+}
+
 /// Thread safety: every member from any thread, but for construction and destruction.
 class Nodes {
  public:
@@ -59,15 +71,18 @@ class Nodes {
     return one_;
   }
 
-  /// All servers that hold records, as far as is known: none where nobody told in time. May throw std::bad_alloc.
-  std::vector<NodeRef> all(std::int64_t deadline, Reason& why) {
+  /// All servers that hold records, as of now or, where nobody tells in time, as far as is known; with `whole`, whether
+  /// that is all of them. May throw std::bad_alloc.
+  std::vector<NodeRef> all(std::int64_t deadline, bool& whole, Reason& why) {
+    whole = true;
     if (cluster_ == nullptr) return {NodeRef::uncounted(one())};
     for (;;) {
-      std::vector<NodeRef> primaries = cluster_->primaries();
-      if (!primaries.empty() || boot_micros() >= deadline) return primaries;
       std::uint32_t round = 0;
       cluster_->owner(0, round);
-      if (cluster_->learn(round, deadline, why) == Shaken::refused) return {};
+      const Shaken learned = cluster_->learn(round, deadline, why);
+      std::vector<NodeRef> primaries = cluster_->primaries(whole);
+      if (!whole && learned == Shaken::good) why = Reason("no node of the cluster has some of the slots");
+      if (!primaries.empty() || learned == Shaken::refused || !rest_until(deadline, 10'000)) return primaries;
     }
   }
 
@@ -162,10 +177,11 @@ class Route {
     if (redirected && cluster_ == nullptr) return false;
     if (redirected && follow(trouble, error) && ++hops_ <= most_hops) return boot_micros() < deadline_;
     if (trouble == Trouble::demoted && node_) node_->channel().drop("the server isn't the primary any more");
-    if (cluster_ != nullptr && turn_elsewhere()) return boot_micros() < deadline_;
+    // Nodes that send each other's callers to and fro are no reason to hurry.
+    if (cluster_ != nullptr && turn_elsewhere() && ++hops_ <= most_hops) return boot_micros() < deadline_;
     const std::int64_t pause = pause_;
     pause_ = pause * 2 < longest_pause ? pause * 2 : longest_pause;
-    return rest(pause);
+    return rest_until(deadline_, pause);
   }
 
  private:
@@ -201,18 +217,6 @@ class Route {
     node_ = cluster_->owner(slot_, round_);
     asks_ = false;
     return node_ && !(node_ == before);
-  }
-
-  /// False where the deadline comes first.
-  bool rest(std::int64_t micros) const noexcept {
-    const std::int64_t left = deadline_ - boot_micros();
-    if (left <= 0) return false;
-    const std::int64_t span = micros < left ? micros : left;
-    timespec time = {};
-    time.tv_sec = span / 1'000'000;
-    time.tv_nsec = span % 1'000'000 * 1000;
-    ::nanosleep(&time, nullptr);
-    return boot_micros() < deadline_;
   }
 
   Cluster* const cluster_;

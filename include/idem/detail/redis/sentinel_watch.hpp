@@ -65,6 +65,7 @@ class SentinelWatch {
   static constexpr std::int64_t silence = 5'000'000;  // after which the sentinel is asked whether it's still there
   static constexpr std::int64_t soon = 100'000;
   static constexpr int longest_dispute = 20;
+  static constexpr int silences = 12;  // after which others are asked, too, in case that one is cut off from them
 
   bool stops() const noexcept { return stop_.load(std::memory_order_relaxed) != 0; }
 
@@ -117,6 +118,7 @@ class SentinelWatch {
     Endpoint primary;
     if (!sentinels_.locate(boot_micros() + sentinels_.link().connect_timeout, primary, why)) return;
     int left = longest_dispute;
+    int silent = 0;
     while (!stops()) {
       // Whoever had asked before the message may connect only now.
       const Endpoint in_use = sentinels_.in_use();
@@ -136,7 +138,9 @@ class SentinelWatch {
       } else if (lost || (asked && !disputed)) {
         return;
       } else if (!disputed) {
-        if (!sentinels_.locate(boot_micros() + sentinels_.link().connect_timeout, primary, why)) return;
+        if (++silent % silences == 0) {
+          if (!sentinels_.locate(boot_micros() + sentinels_.link().connect_timeout, primary, why)) return;
+        }
         if (!inquiry_.send(ping, boot_micros() + patience, why)) return;
         left = longest_dispute;
         asked = true;
