@@ -13,6 +13,7 @@
 #include <idem/detail/random.hpp>
 #include <idem/detail/redis/answers.hpp>
 #include <idem/detail/redis/call.hpp>
+#include <idem/detail/redis/reach.hpp>
 #include <idem/detail/redis/record.hpp>
 #include <idem/detail/redis/scan.hpp>
 #include <idem/detail/redis/session.hpp>
@@ -260,22 +261,11 @@ class RedisStore {
     Session& session = sessions_->current();
     Reply reply;
     IDEM_TRY {
-      const std::int64_t until = deadline();
-      detail::redis::Reason why("no server is known");
-      bool whole = false;
-      const auto nodes = session.runner.nodes().all(until, whole, why);
-      if (whole) {
+      detail::redis::Reason why;
+      if (detail::redis::reach_all(session.runner, deadline(), why)) {
         reply.answer = Answer::ok;
       } else {
         reply = unavailable(why.view());
-      }
-      for (const detail::redis::NodeRef& node : nodes) {
-        detail::redis::Request request;
-        detail::redis::Command(request.command, 1).arg("PING");
-        const bool answered = session.runner.ask(*node, request, until) == detail::redis::Sent::answered;
-        const detail::redis::ReplyNode said = request.reply.root();
-        const bool good = said.type != detail::redis::ReplyType::error || said.text.substr(0, 6) == "NOPERM";
-        if (!answered || !good) reply = unavailable(answered ? said.text : request.why.view());
       }
     }
     IDEM_CATCH_UNWIND
