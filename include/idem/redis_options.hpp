@@ -53,7 +53,8 @@ struct RedisOptions {
   Duration replica_timeout = std::chrono::seconds(1);  ///< How long WAIT waits. Others' commands wait meanwhile.
   UnsafeServer unsafe_server = UnsafeServer::warn;
   /// A server that lost its memory while leases ran has forgotten who holds them. With true, a server that was started
-  /// anew without an append-only file is claimed from only once `restart_pause` has passed since.
+  /// anew without an append-only file is used again, by claims and outcomes alike, only once `restart_pause` has passed
+  /// since.
   bool pause_after_restart = false;
   Duration restart_pause = std::chrono::seconds(30);  ///< At least the longest lease that guards use.
 
