@@ -57,7 +57,7 @@ TEST_CASE("RFT-07 CORE-14: whatever the server says to a claim, the call isn't r
       return {.answer = error_of(code)};
     });
     RedisOptions options = between.options();
-    options.timeout = 60ms;
+    options.timeout = 300ms;
     RedisStore store(options);
     int runs = 0;
     const auto pay = idem::idempotent<"pay">([&](int number) { return ++runs, number; }, store);
@@ -113,7 +113,7 @@ TEST_CASE("RFT-08 CORE-09: what the server says to an outcome is waited out, or 
         return {.answer = error_of(code)};
       });
       RedisOptions options = between.options();
-      options.timeout = ends ? 5s : 60ms;
+      options.timeout = ends ? 5s : 300ms;
       RedisStore store(options);
       int runs = 0;
       const auto pay = idem::idempotent<"pay">([&](int amount) { return ++runs, amount; }, store);
