@@ -369,8 +369,8 @@ TEST_CASE(
   cluster[2].kill();
   cluster.await_failover_of(2);
 
-  // Who only goes through all records finds the new primary, too.
-  CHECK(careful.stats().available);
+  // Who only goes through all records finds the new primary, too, once the nodes have told each other.
+  support::wait_until("all records are found", [&] { return careful.stats().available; });
   CHECK(trusting_guard.try_call(first).verdict() == Verdict::replayed);
   CHECK(trusting_guard.try_call(second).verdict() == Verdict::executed);  // a second time
   CHECK(trusting_guard.try_call(third).verdict() == Verdict::executed);   // the first time
