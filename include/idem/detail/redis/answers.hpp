@@ -56,7 +56,9 @@ inline void fill(Reply& reply, const Answered& answered, const Digest& key) {
     return;
   }
   if (reply.answer == Answer::unavailable) {
-    refuse(reply, Answer::unavailable, "the epochs of this key are used up");
+    refuse(reply, Answer::unavailable,
+           answered.second() == 1 ? "the server was built for 32 bits, and can't write a time; idem needs one of 64"
+                                  : "the epochs of this key are used up");
     return;
   }
   const std::string_view value = answered.value();
