@@ -485,6 +485,24 @@ TEST_CASE("RFT-06: a write whose WAIT is lost with the connection is unknown, th
   CHECK(write.replicas == 0);
 }
 
+TEST_CASE("RFT-06: where there is always a WAIT on its way, what was answered before is forgotten all the same") {
+  idem::detail::redis::Outstanding outstanding;
+  Request request;
+  const auto batch = [&] {
+    outstanding.reserve(2);
+    outstanding.push({&request, false});
+    outstanding.push({nullptr, true});
+  };
+  batch();
+  for (int i = 0; i < 1000; ++i) {
+    batch();
+    outstanding.advance();
+    CHECK(outstanding[outstanding.first()].request == &request);
+    outstanding.advance();
+    CHECK(outstanding.end() - outstanding.first() == 2);
+  }
+}
+
 TEST_CASE("HIR-01: a closed channel answers all at once, and sends nothing more") {
   std::atomic<bool> sent{false};
   RespServer server([&](RespConnection& connection) {
