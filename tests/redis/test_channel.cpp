@@ -503,6 +503,25 @@ TEST_CASE("RFT-06: where there is always a WAIT on its way, what was answered be
   }
 }
 
+TEST_CASE("T-12: a command that was given up with its connection isn't carried out once the network is back") {
+  std::atomic<bool> given_up{false};
+  std::atomic<bool> over{false};
+  std::atomic<bool> arrived{false};
+  RespServer server([&](RespConnection& connection) {
+    connection.next_greeting();
+    // The network, which has taken all of it and delivers nothing.
+    while (!given_up && !over) ::sched_yield();
+    arrived = !connection.next_of_all().empty();
+    over = true;
+  });
+  Channel channel(settings_for(server.port()));
+  CHECK(echo(channel, std::string(std::size_t{1} << 20, 'x'), in_millis(300)) == Sent::unknown);
+  channel.close();
+  given_up = true;
+  CHECK(eventually([&] { return over.load(); }));
+  CHECK(!arrived);
+}
+
 TEST_CASE("HIR-01: a closed channel answers all at once, and sends nothing more") {
   std::atomic<bool> sent{false};
   RespServer server([&](RespConnection& connection) {
