@@ -75,6 +75,22 @@ inline void fill(Reply& reply, const Answered& answered, const Digest& key) {
   if (finished) reply.payload = Payload(stored.kind, stored.payload, stored.payload_size).detach();
 }
 
+/// The same for a claim of this owner. Whoever sits between here and the server may mix answers up: nobody runs by one
+/// that another claim got.
+inline void fill_claim(Reply& reply, const Answered& answered, const Digest& key, const OwnerToken& owner) {
+  fill(reply, answered, key);
+  if (reply.answer != Answer::acquired || reply.record.owner.token == owner) return;
+  refuse(reply, Answer::unavailable, "the server gave the answer to another claim");
+}
+
+/// The claim's caller isn't told that it succeeded, but it may have been carried out, or be so yet: nobody would ever
+/// end it.
+inline bool may_stand(const Reply& reply, const Answered& answered) noexcept {
+  if (!answered.answered) return answered.maybe;
+  const bool granted = answered.number == static_cast<int>(Answer::acquired);
+  return reply.answer == Answer::unavailable && (answered.maybe || granted);
+}
+
 /// The largest payload that is sure to be read again within a reply.
 constexpr std::size_t most_payload(std::size_t max_reply_bytes, std::size_t name_size) noexcept {
   constexpr std::size_t limit = std::size_t{500} << 20;  // proto-max-bulk-len of a server is 512 MiB
