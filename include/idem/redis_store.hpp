@@ -289,8 +289,9 @@ class RedisStore {
   }
   static Owed owed(const Digest& key, const Ownership& owner, Owed::Kind kind) noexcept { return {key, owner, kind}; }
 
+  /// What completes at once can't be given back, so that nobody has to wait for that.
   static void give_back(Session& session, const Digest& key, const ClaimRequest& request) noexcept {
-    session.keeper.owe(owed(key, {request.owner, 0}, Owed::Kind::release));
+    if (!request.complete_at_once) session.keeper.owe(owed(key, {request.owner, 0}, Owed::Kind::release));
   }
 
   static Reply unavailable(std::string_view why) {
@@ -327,6 +328,7 @@ class RedisStore {
             TimePoint before, const ClaimRequest& request, const Digest& digest, LeaseWatch* watch) {
     const Ownership owner = reply.record.owner;
     if (answered.replicas < sessions_->settings.link.min_replicas) {
+      if (request.complete_at_once) return static_cast<void>(reply = unavailable(detail::redis::too_few_replicas));
       session.keeper.owe(owed(digest, owner, Owed::Kind::release));
       reply = unavailable("fewer replicas than min_replicas asks for have the claim, so that it was given back");
       return;
@@ -358,7 +360,7 @@ class RedisStore {
       reply = unavailable("out of memory");
     }
     if (reply.answer == Answer::ok && call.writes && answered.replicas < sessions_->settings.link.min_replicas) {
-      reply = unavailable("it was recorded, but fewer replicas than min_replicas asks for have it");
+      reply = unavailable(detail::redis::too_few_replicas);
     }
     report(session);
     return reply;

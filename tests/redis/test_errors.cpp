@@ -342,6 +342,30 @@ TEST_CASE("HIR-01: the answer to another claim of the same key is never taken fo
   CHECK(eventually([&] { return claim(store, key).answer == Answer::acquired; }));
 }
 
+TEST_CASE("CORE-10: a lock whose claim was never heard of is there for who asks again, at once") {
+  RedisServer& server = common_server();
+  std::atomic<bool> broken{true};
+  Between between(server, [&](const RespCommand& command) -> Between::Verdict {
+    if (broken && Between::is_script(command)) return {Between::Do::drop};
+    return {};
+  });
+  RedisOptions options = between.options();
+  options.timeout = 100ms;
+  RedisStore store(options);
+  const Key key = idem::make_key("never heard of", 1);
+  idem::ClaimRequest request = new_claim();
+  request.complete_at_once = true;
+  Reply reply;
+  // Until it was sent, as far as this side can tell.
+  for (int i = 0; i < 5; ++i) {
+    reply = store.claim(key, request, nullptr);
+    CHECK(reply.answer == Answer::unavailable);
+    request.owner = idem::detail::new_owner_token();
+  }
+  broken = false;
+  CHECK(eventually([&] { return idem::check_lock(store, key, 1h).locked; }));
+}
+
 TEST_CASE("TIM-05 RFT-10: a lease counts from before its claim was sent, however late the answer comes") {
   RedisServer& server = common_server();
   std::atomic<std::int64_t> heard{0};

@@ -19,6 +19,9 @@
 IDEM_BEGIN_NAMESPACE
 namespace detail::redis {
 
+inline constexpr std::string_view too_few_replicas =
+    "it was recorded, but fewer replicas than min_replicas asks for have it";
+
 inline std::string_view view(const Bytes& bytes) noexcept {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
