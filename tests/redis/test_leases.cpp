@@ -43,7 +43,7 @@ TEST_CASE("T-16 RFT-12: a call that takes longer than its lease keeps its key, s
   RedisStore other(options_for(server));
   bool kept = false;
   // A machine that is busy may stop everybody for longer than a short lease.
-  for (idem::Duration lease = 150ms; !kept && lease < 10s; lease *= 2) {
+  for (std::chrono::milliseconds lease = 150ms; !kept && lease < 10s; lease *= 2) {
     int runs = 0;
     const auto pay = idem::idempotent<"pay">(
         [&](int number, Context& context) {
@@ -122,7 +122,7 @@ TEST_CASE("T-07: a renewal that fails for a while is no lost lease; one that is 
   RedisStore store(between.options());
   bool kept = false;
   // A machine that is busy may stop everybody for longer than a short lease.
-  for (idem::Duration lease = 1500ms; !kept && lease < 15s; lease *= 2) {
+  for (std::chrono::milliseconds lease = 1500ms; !kept && lease < 15s; lease *= 2) {
     failures = 5;
     renewed = 0;
     const auto pay = idem::idempotent<"pay">(
