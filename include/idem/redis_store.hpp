@@ -106,19 +106,14 @@ class RedisStore {
       // By a clock of the user's, too, a claim counts from before it was sent.
       const TimePoint before = now();
       Answered answered = session.runner.run(call, deadline());
-      detail::redis::fill(reply, answered, digest);
-      const bool acquired = reply.answer == Answer::acquired;
-      if (answered.maybe && !acquired) {
-        // Should it have been carried out, or be so yet, nobody would ever end it.
-        const bool is_answer = answered.answered && reply.answer != Answer::unavailable;
-        if (!is_answer) session.keeper.owe(owed(digest, {request.owner, 0}, Owed::Kind::release));
-      }
-      if (acquired) held(session, reply, answered, lease, before, request, digest, watch);
+      detail::redis::fill_claim(reply, answered, digest, request.owner);
+      if (detail::redis::may_stand(reply, answered)) give_back(session, digest, request);
+      if (reply.answer == Answer::acquired) held(session, reply, answered, lease, before, request, digest, watch);
     }
     IDEM_CATCH_UNWIND
     IDEM_CATCH_ALL {
       // Whatever was told of the claim: if it reached the server, it's given back.
-      session.keeper.owe(owed(digest, {request.owner, 0}, Owed::Kind::release));
+      give_back(session, digest, request);
       reply = unavailable("out of memory");
     }
     report(session);
@@ -288,6 +283,11 @@ class RedisStore {
   }
   static Owed owed(const Digest& key, const Ownership& owner, Owed::Kind kind) noexcept { return {key, owner, kind}; }
 
+  /// What completes at once can't be given back, so that nobody has to wait for that.
+  static void give_back(Session& session, const Digest& key, const ClaimRequest& request) noexcept {
+    if (!request.complete_at_once) session.keeper.owe(owed(key, {request.owner, 0}, Owed::Kind::release));
+  }
+
   static Reply unavailable(std::string_view why) {
     Reply reply;
     detail::redis::refuse(reply, Answer::unavailable, why);
@@ -321,8 +321,8 @@ class RedisStore {
   void held(Session& session, Reply& reply, const Answered& answered, const detail::redis::Span& lease,
             TimePoint before, const ClaimRequest& request, const Digest& digest, LeaseWatch* watch) {
     const Ownership owner = reply.record.owner;
-    const std::uint32_t wanted = sessions_->settings.link.min_replicas;
-    if (answered.replicas < wanted) {
+    if (answered.replicas < sessions_->settings.link.min_replicas) {
+      if (request.complete_at_once) return static_cast<void>(reply = unavailable(detail::redis::too_few_replicas));
       session.keeper.owe(owed(digest, owner, Owed::Kind::release));
       reply = unavailable("fewer replicas than min_replicas asks for have the claim, so that it was given back");
       return;
@@ -354,7 +354,7 @@ class RedisStore {
       reply = unavailable("out of memory");
     }
     if (reply.answer == Answer::ok && call.writes && answered.replicas < sessions_->settings.link.min_replicas) {
-      reply = unavailable("it was recorded, but fewer replicas than min_replicas asks for have it");
+      reply = unavailable(detail::redis::too_few_replicas);
     }
     report(session);
     return reply;

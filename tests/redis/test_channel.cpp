@@ -484,6 +484,43 @@ TEST_CASE("RFT-06: a write whose WAIT is lost with the connection is unknown, th
   CHECK(write.replicas == 0);
 }
 
+TEST_CASE("RFT-06: where there is always a WAIT on its way, what was answered before is forgotten all the same") {
+  idem::detail::redis::Outstanding outstanding;
+  Request request;
+  const auto batch = [&] {
+    outstanding.reserve(2);
+    outstanding.push({&request, false});
+    outstanding.push({nullptr, true});
+  };
+  batch();
+  for (int i = 0; i < 1000; ++i) {
+    batch();
+    outstanding.advance();
+    CHECK(outstanding[outstanding.first()].request == &request);
+    outstanding.advance();
+    CHECK(outstanding.end() - outstanding.first() == 2);
+  }
+}
+
+TEST_CASE("T-12: a command that was given up with its connection isn't carried out once the network is back") {
+  std::atomic<bool> given_up{false};
+  std::atomic<bool> over{false};
+  std::atomic<bool> arrived{false};
+  RespServer server([&](RespConnection& connection) {
+    connection.next_greeting();
+    // The network, which has taken all of it and delivers nothing.
+    while (!given_up && !over) ::sched_yield();
+    arrived = !connection.next_of_all().empty();
+    over = true;
+  });
+  Channel channel(settings_for(server.port()));
+  CHECK(echo(channel, std::string(std::size_t{1} << 20, 'x'), in_millis(300)) == Sent::unknown);
+  channel.close();
+  given_up = true;
+  CHECK(eventually([&] { return over.load(); }));
+  CHECK(!arrived);
+}
+
 TEST_CASE("HIR-01: a closed channel answers all at once, and sends nothing more") {
   std::atomic<bool> sent{false};
   RespServer server([&](RespConnection& connection) {

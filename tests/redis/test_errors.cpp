@@ -323,6 +323,49 @@ TEST_CASE("HIR-09: an answer that no script gives is never taken for one") {
   }
 }
 
+TEST_CASE("HIR-01: the answer to another claim of the same key is never taken for one's own, and the key is given back") {
+  RedisServer& server = common_server();
+  RedisStore others(options_for(server));
+  const Key key = idem::make_key("mixed up", 1);
+  REQUIRE(claim(others, idem::make_key("mixed up", 2)).answer == Answer::acquired);
+  const std::string record = server.command({"GET", name_of(idem::make_key("mixed up", 2))}).text;
+  std::atomic<bool> mixes{true};
+  Between between(server, [&](const RespCommand& command) -> Between::Verdict {
+    if (mixes && Between::is_script(command, &Scripts::claim)) return {.answer = support::bulk("\1" + record)};
+    return {};
+  });
+  RedisStore store(between.options());
+  const Reply refused = claim(store, key);
+  CHECK(refused.answer == Answer::unavailable);
+  CHECK(refused.message.find("another claim") != std::string::npos);
+  mixes = false;
+  CHECK(eventually([&] { return claim(store, key).answer == Answer::acquired; }));
+}
+
+TEST_CASE("CORE-10: a lock whose claim was never heard of is there for who asks again, at once") {
+  RedisServer& server = common_server();
+  std::atomic<bool> broken{true};
+  Between between(server, [&](const RespCommand& command) -> Between::Verdict {
+    if (broken && Between::is_script(command)) return {Between::Do::drop};
+    return {};
+  });
+  RedisOptions options = between.options();
+  options.timeout = 1s;
+  RedisStore store(options);
+  const Key key = idem::make_key("never heard of", 1);
+  idem::ClaimRequest request = new_claim();
+  request.complete_at_once = true;
+  CHECK(store.claim(key, request, nullptr).answer == Answer::unavailable);
+  broken = false;
+  Reply reply;
+  CHECK(eventually([&] {
+    request.owner = idem::detail::new_owner_token();
+    reply = store.claim(key, request, nullptr);
+    return reply.answer != Answer::unavailable;
+  }));
+  CHECK(reply.answer == Answer::acquired);
+}
+
 TEST_CASE("TIM-05 RFT-10: a lease counts from before its claim was sent, however late the answer comes") {
   RedisServer& server = common_server();
   std::atomic<std::int64_t> heard{0};

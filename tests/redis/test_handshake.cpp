@@ -148,6 +148,18 @@ TEST_CASE("SEC-08: whatever a user may not ask leaves a fact unknown, and the co
   CHECK_FALSE(facts.server_minus_boot);
 }
 
+TEST_CASE("HIR-09: a time that can't be one is no time") {
+  for (const char* const seconds : {"253402300800", "999999999999999999", "9223372036854", "-1", ""}) {
+    CAPTURE(seconds);
+    Greeter server([seconds](const RespCommand& command) -> std::string {
+      return command[0] == "TIME" ? "*2\r\n" + bulk(seconds) + bulk("0") : "";
+    });
+    Channel channel(server.settings());
+    CHECK(echoes(channel, "a"));
+    CHECK_FALSE(channel.facts().server_minus_boot);
+  }
+}
+
 TEST_CASE("SEC-08: HELLO tells version and role where INFO and ROLE are forbidden") {
   Greeter server([](const RespCommand& command) -> std::string {
     return command[0] == "INFO" || command[0] == "ROLE" ? "-NOPERM no\r\n" : "";

@@ -142,6 +142,20 @@ TEST_CASE("a dead owner's waiters look when its lease ends, and a look without a
   CHECK(waiting(waiters) == 0);
 }
 
+TEST_CASE("RFT-14: a run whose lease never ends is looked at as seldom as any other") {
+  WaitingRoom room;
+  std::vector<WaitingRoom::Waiter> waiters(3);
+  for (WaitingRoom::Waiter& waiter : waiters) REQUIRE(room.enter(waiter, digest(1), 7, 0));
+  confirm(room, 0);
+  int looks = 0;
+  for (std::int64_t now = 0; now < 10 * second; now += second / 100) {
+    looks += step_all(room, waiters, now, {Look::Result::running, never});
+  }
+  CHECK(looks >= 3);
+  CHECK(looks <= 6);
+  for (WaitingRoom::Waiter& waiter : waiters) room.leave(waiter);
+}
+
 TEST_CASE("T-20: who gives up waiting leaves the others alone, and another one looks from then on") {
   WaitingRoom room;
   std::vector<WaitingRoom::Waiter> waiters(3);

@@ -160,6 +160,26 @@ TEST_CASE("RLU-09 RLU-12 RLU-14: scripts know one key and a few commands, and pu
   }
 }
 
+TEST_CASE("TIM-03: on a server that can't write a time nothing is claimed, since all would be taken for expired") {
+  RedisServer& server = common_server();
+  // What the server's library does where a long has 32 bits.
+  std::string text = "local real=struct local struct={pack=function(f,...) local n,m=... if f=='<i8' then return "
+                     "real.pack('<I4I4',n%4294967296,0) end return real.pack(f,...) end,unpack=function(f,...) "
+                     "if f=='<i8' then return (real.unpack('<I4',...)) end return real.unpack(f,...) end}\n";
+  text += idem::detail::redis::Scripts(true).claim.text;
+  const Key key = idem::make_key("of 32 bits", 1);
+  std::uint8_t head[idem::detail::redis::first_part];
+  idem::detail::Bytes tail;
+  idem::detail::redis::write_claim(head, tail, key.digest(), key.name(), key.version(), new_claim());
+  const RedisReply reply = server.command({"EVAL", text, "1", name_of(key), "",
+                                           std::string(reinterpret_cast<const char*>(head), sizeof head),
+                                           std::string(idem::detail::redis::view(tail)), "1000000", "", "", "", ""});
+  REQUIRE(reply.elements.size() == 2);
+  CHECK(reply.elements[0].integer == static_cast<int>(Answer::unavailable));
+  CHECK(reply.elements[1].integer == 1);
+  CHECK(server.command({"EXISTS", name_of(key)}).integer == 0);
+}
+
 TEST_CASE("RLU-11 SER-06: what isn't a record is corrupt, and is neither written over nor deleted by anything") {
   RedisServer& server = common_server();
   RedisStore store(options_for(server));

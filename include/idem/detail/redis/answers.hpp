@@ -19,6 +19,9 @@
 IDEM_BEGIN_NAMESPACE
 namespace detail::redis {
 
+inline constexpr std::string_view too_few_replicas =
+    "it was recorded, but fewer replicas than min_replicas asks for have it";
+
 inline std::string_view view(const Bytes& bytes) noexcept {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
@@ -56,7 +59,9 @@ inline void fill(Reply& reply, const Answered& answered, const Digest& key) {
     return;
   }
   if (reply.answer == Answer::unavailable) {
-    refuse(reply, Answer::unavailable, "the epochs of this key are used up");
+    refuse(reply, Answer::unavailable,
+           answered.second() == 1 ? "the server was built for 32 bits, and can't write a time; idem needs one of 64"
+                                  : "the epochs of this key are used up");
     return;
   }
   const std::string_view value = answered.value();
@@ -71,6 +76,22 @@ inline void fill(Reply& reply, const Answered& answered, const Digest& key) {
   }
   reply.record = stored.record;
   if (finished) reply.payload = Payload(stored.kind, stored.payload, stored.payload_size).detach();
+}
+
+/// The same for a claim of this owner. Whoever sits between here and the server may mix answers up: nobody runs by one
+/// that another claim got.
+inline void fill_claim(Reply& reply, const Answered& answered, const Digest& key, const OwnerToken& owner) {
+  fill(reply, answered, key);
+  if (reply.answer != Answer::acquired || reply.record.owner.token == owner) return;
+  refuse(reply, Answer::unavailable, "the server gave the answer to another claim");
+}
+
+/// The claim's caller isn't told that it succeeded, but it may have been carried out, or be so yet: nobody would ever
+/// end it.
+inline bool may_stand(const Reply& reply, const Answered& answered) noexcept {
+  if (!answered.answered) return answered.maybe;
+  const bool granted = answered.number == static_cast<int>(Answer::acquired);
+  return reply.answer == Answer::unavailable && (answered.maybe || granted);
 }
 
 /// The largest payload that is sure to be read again within a reply.

@@ -146,6 +146,7 @@ class Channel {
       ::sched_yield();
       lock.lock();
     }
+    if (traffic_.owes()) link_.forget_unsent();
     link_.close();
     trouble_ = why;
     traffic_.answer_outstanding(why, wakes);

@@ -185,6 +185,8 @@ class Handshake {
     if (reply.root().children != 2 || !read_number(reply[1].text, seconds) || !read_number(reply[2].text, micros)) {
       return;
     }
+    // Beyond the year 9999 it's no time, and nothing could be added to it.
+    if (seconds > 253'402'300'799 || micros > 999'999) return;
     // The server has looked at its clock at some time between these two.
     const std::int64_t middle = before + (after - before) / 2;
     facts_.server_minus_boot = static_cast<std::int64_t>(seconds * 1'000'000 + micros) - middle;

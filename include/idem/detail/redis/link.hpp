@@ -30,6 +30,8 @@ class Link {
 
   bool connected() const noexcept { return wire_.connected(); }
   void interrupt() noexcept { wire_.interrupt(); }
+  /// What is on its way to the server ends with the connection, as far as that can be.
+  void forget_unsent() noexcept { wire_.forget_unsent(); }
   bool is_readable() const noexcept { return wire_.is_readable(); }
 
   /// When (of boot_micros()) it may be tried to connect. At once after a connection that was of use; ever later, up to

@@ -56,8 +56,10 @@ class Outstanding {
 
   /// The next reply has come. Forgets those that wait for nothing any more.
   void advance() noexcept {
-    if ((*this)[next_++].is_wait) --waits_;
-    if (waits_ == 0) first_ = next_;
+    const bool was_wait = (*this)[next_++].is_wait;
+    if (was_wait) --waits_;
+    // With a WAIT all before it are answered, though the next one may be on its way already.
+    if (was_wait || waits_ == 0) first_ = next_;
   }
   void clear() noexcept {
     first_ = next_ = end_;

@@ -107,9 +107,12 @@ inline constexpr std::string_view claim_known = R"(
   head=string.sub(head,1,8)..struct.pack('<I4',attempt)..string.sub(head,13)
   tail=string.sub(tail,1,32)..string.sub(v,101,108)..string.sub(tail,41,48)..string.sub(v,117)
 )";
+// Where a long of the server's has 32 bits no time survives being written, and every outcome would be taken for
+// expired: nothing is claimed there.
 inline constexpr std::string_view claim_write = R"(
  end
 end
+if struct.unpack('<i8',stamp)~=now then return {11,1} end
 local epoch=floor==now and stamp or struct.pack('<i8',floor)
 if v or ARGV[6]~='' then
  if ARGV[6]~='' then

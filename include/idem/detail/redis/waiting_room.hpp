@@ -124,7 +124,8 @@ class WaitingRoom {
     std::int64_t pause = brief_pause();
     if (found.result == Look::Result::running) {
       if (entry.topic->confirmed()) pause = jittered(2'000'000, 2'000'000);
-      pause = (std::min)(pause, (std::max)(found.lease_left, std::int64_t{0}) + after_lease);
+      // In this order, since a lease without an end has all the time that can be counted left.
+      pause = (std::min)(pause - after_lease, (std::max)(found.lease_left, std::int64_t{0})) + after_lease;
     }
     entry.next_look = now + pause;
   }

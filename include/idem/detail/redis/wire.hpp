@@ -69,6 +69,13 @@ class Wire {
   bool connected() const noexcept { return fd_.get() >= 0; }
   int fd() const noexcept { return fd_.get(); }
 
+  /// What the server's system hasn't confirmed yet isn't sent again once this is closed: a command that nobody waits
+  /// for any more mustn't arrive long after those of the next connection. Only of use over TCP.
+  void forget_unsent() noexcept {
+    const linger at_once = {1, 0};
+    ::setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+  }
+
   /// Ends the conversation while another thread waits in `receive`, which finds the end then.
   void interrupt() noexcept { ::shutdown(fd_.get(), SHUT_RDWR); }
 
