@@ -393,6 +393,11 @@ TEST_CASE("SER-06: a journal or a record of a newer format is refused and left a
     for (const Reply& reply : {store.compact(), store.recover(), store.repair(), store.upgrade()}) {
       CHECK(reply.answer == Answer::unavailable);
     }
+    // Nothing was ever read, of which a page that was made anew knows as much.
+    ::unlink((place / "page").c_str());
+    FileStore late(place.path(), with(Durability::power));
+    CHECK(late.open().answer == Answer::unavailable);
+    for (FileStore* waiting : {&store, &late}) waiting->wait(key_of("done"), 1, (idem::TimePoint::max)());
     CHECK(read(place / "journal") == journal);
     CHECK(!FileStore::verify(place.path()).good());
   }

@@ -1,4 +1,5 @@
 // Keys, files, directories and disks that mean no good.
+#include "support/other_processes.hpp"
 #include "support/store_files.hpp"
 
 #include <idem/idempotent.hpp>
@@ -11,12 +12,15 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <fstream>
 #include <set>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -512,5 +516,60 @@ TEST_CASE("FDU-05: a limit on the size of files stops claims, not outcomes, and 
     if (!text.empty()) std::fprintf(stderr, "%s\n", text.c_str());
     return text.empty() ? 0 : 1;
   });
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("FDU-05: where a journal that has grown finds no place in memory, nobody reads past what is mapped") {
+  if (IDEM_TEST_SANITIZED) return;  // they need addresses of their own
+  // Where the kernel tells of changed names, so that not each operation asks for the journal's size.
+  const support::Directory place("/tmp");
+  const auto allow = [](rlim_t more) {
+    std::ifstream file("/proc/self/statm");
+    rlim_t pages = 0;
+    file >> pages;
+    rlimit limit = {};
+    ::getrlimit(RLIMIT_AS, &limit);
+    limit.rlim_cur = more == RLIM_INFINITY ? more : pages * static_cast<rlim_t>(::sysconf(_SC_PAGESIZE)) + more;
+    ::setrlimit(RLIMIT_AS, &limit);
+  };
+  int told[2] = {};
+  int answered[2] = {};
+  REQUIRE(::pipe(told) == 0);
+  REQUIRE(::pipe(answered) == 0);
+  FileStore others(place.path(), with(Durability::process));
+  completed(others, "first", "kept");
+  std::thread grows([&] {
+    char byte = 0;
+    if (::read(told[0], &byte, 1) != 1) return;
+    const std::string large(60'000, 'x');
+    for (int i = 0; i < 40; ++i) {
+      const std::string name = "large " + std::to_string(i);
+      const Reply taken = claim(others, name);
+      static_cast<void>(others.complete(key_of(name), outcome(taken.record.owner, large)));
+    }
+    CHECK(::write(answered[1], "x", 1) == 1);
+  });
+  const int wrong = in_child([&] {
+    const rlimit none{0, 0};
+    ::setrlimit(RLIMIT_CORE, &none);
+    // So that whoever reads on behind the journal comes upon memory that can't be read.
+    if (::mmap(nullptr, std::size_t{4} << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED) return 1;
+    allow(rlim_t{64} << 20);
+    FileStore store(place.path(), with(Durability::process));
+    if (store.find(key_of("first")).answer != Answer::completed) return 2;
+    ::usleep(50'000);  // names count as unchanged only when their last change is some ticks of the clock ago
+    for (int i = 0; i < 2; ++i) static_cast<void>(claim(store, "first " + std::to_string(i)));
+    char byte = 0;
+    if (::write(told[1], "x", 1) != 1 || ::read(answered[0], &byte, 1) != 1) return 3;
+    allow(rlim_t{1} << 18);
+    for (int i = 0; i < 3; ++i) {
+      if (store.find(key_of("large 39")).answer != Answer::unavailable) return 4;
+    }
+    allow(RLIM_INFINITY);
+    return store.find(key_of("large 39")).answer == Answer::completed ? 0 : 5;
+  });
+  CHECK(::write(told[1], "x", 1) == 1);  // where the child came to nothing
+  grows.join();
+  for (const int fd : {told[0], told[1], answered[0], answered[1]}) ::close(fd);
   CHECK(wrong == 0);
 }

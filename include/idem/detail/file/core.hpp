@@ -103,8 +103,13 @@ inline Problem FileCore::check_journal(bool same_names, bool& current) {
 /// Takes note of the journal's size and maps all of it. REQUIRES: the store lock held, a journal loaded.
 inline Problem FileCore::has_size(std::uint64_t size) {
   if (size < state.allocated) return {"the journal was cut by somebody else; restore it from a backup"};
+  const std::uint64_t before = state.allocated;
   state.allocated = size;
-  return size > journal->map.size() || journal->map.damaged() ? remap() : Problem{};
+  if (size <= journal->map.size() && !journal->map.damaged()) return {};
+  const Problem unmapped = remap();
+  // Whoever comes next doesn't ask again, and reads up to here.
+  if (unmapped) state.allocated = before;
+  return unmapped;
 }
 
 inline Problem FileCore::load_journal() {

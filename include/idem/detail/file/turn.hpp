@@ -68,7 +68,9 @@ class Turn {
 
   bool try_take() noexcept {
     bool free = false;
-    return !taken_.load(std::memory_order_relaxed) && taken_.compare_exchange_strong(free, true);
+    // Not a relaxed load: it could come before the store by which this thread said that it's about to take the turn or
+    // to sleep, and find taken what was given back to a thread that isn't there.
+    return !taken_.load() && taken_.compare_exchange_strong(free, true);
   }
 
   /// Takes it if it becomes free within some microseconds.

@@ -75,7 +75,9 @@ class Waiting {
   bool runs(std::uint64_t epoch) {
     const NoCancellation shield;
     FileCore& core = here_.core;
-    if (core.page.sequence() != core.indexed.load(std::memory_order_acquire) && !refresh()) return false;
+    // Zero on both sides says no more than that nobody knows anything: no journal may have been loaded yet.
+    const std::uint64_t indexed = core.indexed.load(std::memory_order_acquire);
+    if ((indexed == 0 || core.page.sequence() != indexed) && !refresh()) return false;
     Found found;
     {
       const ReaderGate::Reading reading(core.index.gate);
