@@ -124,6 +124,11 @@ class Handshake {
       read_hello(reply);
       return Shaken::good;
     }
+    if (begins(reply.root().text, "NOAUTH") && !secret) {
+      // The server's own words are about HELLO, which nobody has called by hand.
+      why = Reason("the server wants a password; give RedisOptions::password (NOAUTH)");
+      return Shaken::refused;
+    }
     if (begins(reply.root().text, "WRONGPASS") || begins(reply.root().text, "NOAUTH")) {
       return refused("the server refused to log in", reply, why);
     }
@@ -166,7 +171,7 @@ class Handshake {
     const std::int64_t before = boot_micros();
     if (!send(why) || !receive(reply, why)) return Shaken::lost;
     if (is_error(reply) && begins(reply.root().text, "NOAUTH")) {
-      return refused("the server wants a password", reply, why);
+      return refused("the server wants a password; give RedisOptions::password", reply, why);
     }
     read_time(reply, before, boot_micros());
     if (!receive(reply, why)) return Shaken::lost;
