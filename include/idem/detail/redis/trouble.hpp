@@ -41,7 +41,9 @@ inline Trouble trouble_of(std::string_view error) noexcept {
 /// What to do about an error, where that isn't plain from the server's words; empty, or ending in a space.
 inline std::string_view advice_on(std::string_view error) noexcept {
   if (error.substr(0, 3) == "OOM") return "the server is full; raise its maxmemory, or purge: ";
-  if (error.substr(0, 6) == "MOVED ") return "the server is a node of a cluster; name nodes in RedisOptions::cluster_nodes: ";
+  if (error.substr(0, 6) == "MOVED ") {
+    return "the server is a node of a cluster; name nodes in RedisOptions::cluster_nodes: ";
+  }
   return {};
 }
 
