@@ -48,7 +48,7 @@ using namespace std::chrono_literals;
 
 constexpr int workers_at_a_time = 4;
 constexpr int workers_that_crash = 8;  // the first ones, each at its own
-constexpr int crash_at_charge = 400;
+constexpr int crash_at_charge = 25;
 constexpr int random_kills = 4;  // of later ones, at any moment
 
 const std::string queue = "webhooks:deliveries";
