@@ -121,6 +121,21 @@ inline bool encode_record(Bytes& out, const StoredRecord& stored) {
   return true;
 }
 
+/// What is wrong with a record's state, flags and payload kind, in any layout that has them; nullptr where nothing is.
+inline const char* wrong_form(std::uint8_t state, std::uint8_t flags, std::uint8_t kind) noexcept {
+  using namespace record_bytes_impl;
+  if (state < static_cast<std::uint8_t>(State::in_progress) || state > static_cast<std::uint8_t>(State::failed))
+    return "the record's state is unknown";
+  if ((flags & ~(flag_abandoned | flag_fingerprint)) != 0) return "the record has unknown flags";
+  const bool finished = state != static_cast<std::uint8_t>(State::in_progress);
+  if (finished && (flags & flag_abandoned) != 0) return "the record is finished and abandoned";
+  if (finished ? kind < static_cast<std::uint8_t>(PayloadKind::nothing) ||
+                     kind > static_cast<std::uint8_t>(PayloadKind::failure)
+               : kind != 0)
+    return "the kind of the record's payload is unknown";
+  return nullptr;
+}
+
 /// Reads a record that is the whole of `data`. False where it isn't one, with a sentence in `why` that stays valid;
 /// `out` then holds nothing to be used. Trusts no byte and allocates nothing. Whether the record is the one that was
 /// looked for, the caller sees by `out.key`.
@@ -141,15 +156,8 @@ inline bool decode_record(const std::uint8_t* data, std::size_t size, StoredReco
   const std::uint8_t state = data[at_state];
   const std::uint8_t flags = data[at_flags];
   const std::uint8_t kind = data[at_kind];
-  if (state < static_cast<std::uint8_t>(State::in_progress) || state > static_cast<std::uint8_t>(State::failed))
-    return refuse("the record's state is unknown");
-  if ((flags & ~(flag_abandoned | flag_fingerprint)) != 0) return refuse("the record has unknown flags");
+  if (const char* const wrong = wrong_form(state, flags, kind); wrong != nullptr) return refuse(wrong);
   const bool finished = state != static_cast<std::uint8_t>(State::in_progress);
-  if (finished && (flags & flag_abandoned) != 0) return refuse("the record is finished and abandoned");
-  if (finished ? kind < static_cast<std::uint8_t>(PayloadKind::nothing) ||
-                     kind > static_cast<std::uint8_t>(PayloadKind::failure)
-               : kind != 0)
-    return refuse("the kind of the record's payload is unknown");
 
   // The lengths have to add up exactly; in 64 bits they can't overflow.
   const bool has_fingerprint = (flags & flag_fingerprint) != 0;

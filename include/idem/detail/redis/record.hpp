@@ -43,8 +43,8 @@ inline constexpr std::size_t value_head = 116;
 inline constexpr std::size_t first_part = 28;  ///< Up to the token: what a claim brings along.
 
 inline constexpr std::uint8_t value_format = 1;
-inline constexpr std::uint8_t flag_abandoned = 1;
-inline constexpr std::uint8_t flag_fingerprint = 2;
+using record_bytes_impl::flag_abandoned;
+using record_bytes_impl::flag_fingerprint;
 
 inline void store_token(std::uint8_t* to, const OwnerToken& token) noexcept {
   store_le64(to, token.hi);
@@ -87,15 +87,8 @@ inline bool decode_head(const std::uint8_t* data, std::size_t size, StoredRecord
   const std::uint8_t state = data[value_at::state];
   const std::uint8_t flags = data[value_at::flags];
   const std::uint8_t kind = data[value_at::kind];
-  if (state < static_cast<std::uint8_t>(State::in_progress) || state > static_cast<std::uint8_t>(State::failed))
-    return refuse("the record's state is unknown");
-  if ((flags & ~(flag_abandoned | flag_fingerprint)) != 0) return refuse("the record has unknown flags");
+  if (const char* const wrong = wrong_form(state, flags, kind); wrong != nullptr) return refuse(wrong);
   const bool finished = state != static_cast<std::uint8_t>(State::in_progress);
-  if (finished && (flags & flag_abandoned) != 0) return refuse("the record is finished and abandoned");
-  if (finished ? kind < static_cast<std::uint8_t>(PayloadKind::nothing) ||
-                     kind > static_cast<std::uint8_t>(PayloadKind::failure)
-               : kind != 0)
-    return refuse("the kind of the record's payload is unknown");
 
   out = StoredRecord{};
   Record& record = out.record;
