@@ -1,8 +1,8 @@
-# Several test files as one translation unit: they share the headers and the code of idem that each would compile for itself,
-# which is most of what a test file costs.
+# Several test files as one translation unit: they share the headers and the code of idem that each would compile for
+# itself, which is most of what a test file costs.
 #
-# idem_batches(TARGET SOURCES-VARIABLE): puts batches in the place of the sources, where IDEM_TEST_BATCHED says so. A file
-# stands in a namespace of its own there, so that no two need to agree on names; what it includes is included before. A
+# idem_batches(TARGET SOURCES-VARIABLE): puts batches in the place of the sources, where IDEM_TEST_BATCHED says so. There
+# a file stands in a namespace of its own, so that no two need to agree on names; what it includes is included before. A
 # file that opens idem's namespace, or has to be global for another reason, stays alone.
 function(idem_batches target variable)
   if(NOT IDEM_TEST_BATCHED)

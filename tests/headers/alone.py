@@ -3,9 +3,9 @@
 usage: alone.py ROOT COMPILER GENERATED INCLUDE_FOLDER...
 
 A compilation of its own for each header would take minutes. But what stands before a header in a file hides nothing
-where the header includes all of that itself; so a file that includes a chain of headers, each of which includes the one
-before it in however many steps, shows of all of them that they stand alone. There are as few chains as can be, a quarter
-of the headers. Includes under a condition don't count, since they may not be made.
+where the header includes all of that itself; so a file that includes a chain of headers, each of which includes the
+one before it in however many steps, shows of all of them that they stand alone. There are as few chains as can be, a
+quarter of the headers. Includes under a condition don't count, since they may not be made.
 """
 
 import concurrent.futures
@@ -20,7 +20,8 @@ root, compiler, generated, *libraries = sys.argv[1:]
 def included(text):
     """The headers of idem's that the text includes under no condition."""
     depth = 0
-    for directive, header in re.findall(r"^[ \t]*#[ \t]*(if|endif|include)\w*[ \t]*(?:<(idem/[^>]+)>)?", text, re.MULTILINE):
+    directives = r"^[ \t]*#[ \t]*(if|endif|include)\w*[ \t]*(?:<(idem/[^>]+)>)?"
+    for directive, header in re.findall(directives, text, re.MULTILINE):
         depth += {"if": 1, "endif": -1}.get(directive, 0)
         if header and depth == 0:
             yield header
@@ -47,8 +48,8 @@ def reach(name):
 for name in headers:
     reach(name)
 
-# The fewest chains come of the largest matching of headers with headers below them, each of which is matched once as the
-# upper and once as the lower one.
+# The fewest chains come of the largest matching of headers with headers below them, where each stands once as the upper
+# and once as the lower one.
 above = {}
 
 
