@@ -365,8 +365,8 @@ class JournalPeer : public Peer {
       synced_.store(target);
       const idem::detail::file::Bell waiting = bell_of(++round_);
       lock.unlock();
-      waiting.ring(idem::detail::file::one_sleeper);
-      served.ring(idem::detail::file::all_sleepers);
+      waiting.ring(idem::detail::one_sleeper);
+      served.ring(idem::detail::all_sleepers);
       return;
     }
   }
