@@ -5,8 +5,11 @@
 
 #include <linux/magic.h>  // TMPFS_MAGIC
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>  // statfs
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -45,7 +48,19 @@ struct Settings {
   std::string filter;
   int rounds = 5;
   double seconds = 0.3;
+  long sync_delay = 0;  // microseconds
 };
+
+long sync_delay = 0;
+
+/// What a slower disk would add.
+int delayed(long result) {
+  if (sync_delay > 0) {
+    const timespec time = {sync_delay / 1'000'000, sync_delay % 1'000'000 * 1000};
+    ::nanosleep(&time, nullptr);
+  }
+  return static_cast<int>(result);
+}
 
 constexpr int cold_users = 200'000;
 constexpr int hot_users = 1'000;
@@ -385,12 +400,14 @@ std::string make_directory(const std::string& above) {
   return path;
 }
 
+constexpr const char* known_options = "--directory, --rounds, --seconds, --filter and --sync-delay";
+
 Settings parse(int argc, char** argv) {
   Settings settings;
   for (int at = 1; at < argc; at += 2) {
     const std::string_view name = argv[at];
     const char* const value = at + 1 < argc ? argv[at + 1] : nullptr;
-    if (value == nullptr) bench::give_up(argv[at], "needs a value: --directory, --rounds, --seconds or --filter");
+    if (value == nullptr) bench::give_up(argv[at], (std::string("needs a value, as all of ") + known_options).c_str());
     if (name == "--directory") {
       settings.directory = value;
     } else if (name == "--filter") {
@@ -399,8 +416,10 @@ Settings parse(int argc, char** argv) {
       settings.rounds = std::atoi(value);
     } else if (name == "--seconds") {
       settings.seconds = std::atof(value);
+    } else if (name == "--sync-delay") {
+      settings.sync_delay = std::atol(value);
     } else {
-      bench::give_up(argv[at], "unknown; there are --directory, --rounds, --seconds and --filter");
+      bench::give_up(argv[at], (std::string("is none of ") + known_options).c_str());
     }
   }
   if (settings.directory.empty()) bench::give_up("--directory", "say where, on the disk that is to be measured");
@@ -410,8 +429,24 @@ Settings parse(int argc, char** argv) {
 
 }  // namespace
 
+// These stand before the C library's, for SQLite and LMDB, too.
+extern "C" int fdatasync(int file) {
+  return delayed(::syscall(SYS_fdatasync, file));
+}
+extern "C" int fsync(int file) {
+  return delayed(::syscall(SYS_fsync, file));
+}
+extern "C" int msync(void* memory, std::size_t size, int flags) {
+  return delayed(::syscall(SYS_msync, memory, size, flags));
+}
+
 int main(int argc, char** argv) {
   Settings settings = parse(argc, argv);
+  if (settings.sync_delay > 0) {
+    sync_delay = settings.sync_delay;
+    bench::require(::prctl(PR_SET_TIMERSLACK, 1UL) == 0, "prctl");  // not 50 microseconds more
+    std::printf("every fdatasync, fsync and msync takes %ld microseconds longer\n", sync_delay);
+  }
   board();  // before there are children
   settings.directory = make_directory(settings.directory);
   const std::string sizes = settings.directory + "/sizes";

@@ -18,6 +18,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <idem/detail/file/futex.hpp>
+#include <idem/detail/file/sync_group.hpp>
 #include <idem/detail/sha256.hpp>
 #include <idem/file_store.hpp>
 #include <idem/idempotent.hpp>
@@ -342,18 +343,21 @@ class JournalPeer : public Peer {
     require(::pwrite(file_, frame, size, static_cast<off_t>(offset)) == static_cast<ssize_t>(size), "pwrite");
     std::unique_lock lock(mutex_);
     const std::uint64_t mine = ++written_;
+    group_.join();
     while (synced_.load() < mine) {
-      if (syncing_) {
+      const std::int64_t more = syncing_ ? 2000 : group_.wait(idem::detail::file::monotonic_micros());
+      if (more != 0) {
         // As idem waits: only those whom an fdatasync served are woken by its end, and one who goes on.
-        const idem::detail::file::Bell bell = bell_of(mine <= target_ ? round_ : round_ + 1);
+        const idem::detail::file::Bell bell = bell_of(!syncing_ || mine <= target_ ? round_ : round_ + 1);
         const std::uint32_t ticket = bell.ticket();
         lock.unlock();
-        bell.sleep(ticket, 2000);
+        bell.sleep(ticket, more);
         if (synced_.load() >= mine) return;
         lock.lock();
         continue;
       }
       syncing_ = true;
+      group_.begin(idem::detail::file::monotonic_micros());
       target_ = written_;
       const std::uint64_t target = target_;
       const idem::detail::file::Bell served = bell_of(round_);
@@ -362,17 +366,18 @@ class JournalPeer : public Peer {
       require(::fdatasync(file_) == 0, "fdatasync");
       lock.lock();
       syncing_ = false;
+      group_.end(idem::detail::file::monotonic_micros());
       synced_.store(target);
       const idem::detail::file::Bell waiting = bell_of(++round_);
       lock.unlock();
-      waiting.ring(idem::detail::file::one_sleeper);
-      served.ring(idem::detail::file::all_sleepers);
+      waiting.ring(idem::detail::one_sleeper);
+      served.ring(idem::detail::all_sleepers);
       return;
     }
   }
 
   idem::detail::file::Bell bell_of(std::uint64_t round) {
-    return idem::detail::file::Bell(counts_[round % 2], asleep_[round % 2]);
+    return {counts_[round % 2], asleep_[round % 2], idem::detail::FutexScope::own_process};
   }
 
   int file_;
@@ -386,6 +391,7 @@ class JournalPeer : public Peer {
   std::uint64_t written_ = 0;
   std::atomic<std::uint64_t> synced_{0};
   bool syncing_ = false;
+  idem::detail::file::SyncGroup group_;
 };
 
 }  // namespace bench

@@ -18,6 +18,7 @@
 #include <idem/detail/file/page.hpp>
 #include <idem/detail/file/scan.hpp>
 #include <idem/detail/file/store_lock.hpp>
+#include <idem/detail/file/sync_group.hpp>
 #include <idem/detail/file/turn.hpp>
 #include <idem/detail/process.hpp>
 #include <idem/detail/record_bytes.hpp>
@@ -235,12 +236,19 @@ class FileCore {
   /// share one fdatasync(2), as in Gray and Reuter, Transaction Processing, 9.4.7 (group commit).
   Problem sync(std::uint64_t sequence) {
     if (!settings.power || page.durable_sequence() >= sequence) return {};
+    turn.leave();
     std::unique_lock guard(sync_mutex_);
+    if (!syncing_ || sequence > synced_next_) group_.join();
     for (;;) {
       if (page.durable_sequence() >= sequence) return {};
       if (page.poisoned()) return poisoned();
-      if (!syncing_) break;
-      await_sync(guard, sequence <= synced_next_);
+      if (syncing_) {
+        await_sync(guard, sequence <= synced_next_);
+      } else {
+        const std::int64_t more = group_.is_full() ? 0 : group_.wait(monotonic_micros());
+        if (more == 0) break;
+        await_sync(guard, true, more);
+      }
       if (page.durable_sequence() >= sequence) return {};
       guard.lock();
     }
@@ -347,6 +355,7 @@ class FileCore {
   /// different things.
   Problem lead(std::unique_lock<std::mutex>& guard) {
     syncing_ = true;
+    group_.begin(monotonic_micros());
     const Appended target = appended_;
     synced_next_ = target.sequence;
     const Bell served = sync_bells_[syncs_ % 2].bell();
@@ -355,6 +364,7 @@ class FileCore {
     const Problem problem = sync_now(target);
     guard.lock();
     syncing_ = false;
+    group_.end(monotonic_micros());
     const Bell waiting = sync_bells_[++syncs_ % 2].bell();
     guard.unlock();
     // First of all somebody who goes on with what was appended meanwhile, so that the disk needn't wait.
@@ -363,15 +373,14 @@ class FileCore {
     return problem;
   }
 
-  /// Sleeps until the fdatasync that runs, or the next one, has ended, or for no reason; then without `guard`, for
-  /// which those who were woken together would queue up again. Who is woken to lead may find that another process did,
-  /// and leaves the others to wake up by themselves.
-  void await_sync(std::unique_lock<std::mutex>& guard, bool this_one) {
-    constexpr std::int64_t longest = 2000;  // microseconds
+  /// Sleeps until the fdatasync that runs or is about to, or the next one, has ended, or for `micros`, or for no reason;
+  /// then without `guard`, for which those who were woken together would queue up again. Who is woken to lead may find
+  /// that another process did, and leaves the others to wake up by themselves.
+  void await_sync(std::unique_lock<std::mutex>& guard, bool this_one, std::int64_t micros = 2000) {
     const Bell bell = sync_bells_[(syncs_ + (this_one ? 0 : 1)) % 2].bell();
     const std::uint32_t ticket = bell.ticket();
     guard.unlock();
-    bell.sleep(ticket, longest);
+    bell.sleep(ticket, micros < 2000 ? micros : 2000);
   }
 
   Problem remap();
@@ -379,7 +388,7 @@ class FileCore {
   struct SyncBell {
     std::atomic<std::uint32_t> count{0};
     std::atomic<std::uint32_t> asleep{0};
-    Bell bell() noexcept { return Bell(count, asleep); }
+    Bell bell() noexcept { return Bell(count, asleep, FutexScope::own_process); }
   };
 
   std::mutex sync_mutex_;
@@ -387,6 +396,7 @@ class FileCore {
   std::uint64_t syncs_ = 0;        // how many have ended
   std::uint64_t synced_next_ = 0;  // the sequence up to which the one that runs serves
   SyncBell sync_bells_[2];         // of those whom a sync serves, in turns
+  SyncGroup group_;
   Appended appended_;
   std::atomic<const char*> warning_{nullptr};
   bool page_seen_ = false;

@@ -31,11 +31,12 @@ inline void pause_briefly() noexcept {
 /// at first. Both survive that a process is killed at any instruction: sleepers that are gone cost the next ring one
 /// system call, and one that is killed between counting and waking leaves the others asleep until their time is over.
 ///
-/// Thread safety: any number of threads and processes at once. Keeps errno.
+/// Thread safety: any number of threads at once, of several processes where the scope says so. Keeps errno.
 class Bell {
  public:
-  Bell(std::atomic<std::uint32_t>& count, std::atomic<std::uint32_t>& asleep) noexcept
-      : count_(count), asleep_(asleep) {}
+  Bell(std::atomic<std::uint32_t>& count, std::atomic<std::uint32_t>& asleep,
+       FutexScope scope = FutexScope::shared) noexcept
+      : count_(count), asleep_(asleep), scope_(scope) {}
 
   std::uint32_t ticket() const noexcept { return count_.load(); }
 
@@ -45,7 +46,7 @@ class Bell {
     const int errno_before = errno;
     // Said before the kernel compares count and ticket: a ring before this changes the count, one after it sees it.
     expect_sleepers();
-    futex_impl::wait(&count_, ticket, micros < futex_impl::longest_sleep ? micros : futex_impl::longest_sleep);
+    futex_impl::wait(&count_, ticket, micros < futex_impl::longest_sleep ? micros : futex_impl::longest_sleep, scope_);
     errno = errno_before;
   }
 
@@ -60,13 +61,14 @@ class Bell {
     count_.fetch_add(1);
     if (asleep_.load() == 0 || asleep_.exchange(0) == 0) return;
     const int errno_before = errno;
-    futex_impl::wake(&count_, how_many);
+    futex_impl::wake(&count_, how_many, scope_);
     errno = errno_before;
   }
 
  private:
   std::atomic<std::uint32_t>& count_;
   std::atomic<std::uint32_t>& asleep_;
+  FutexScope scope_;
 };
 
 }  // namespace detail::file

@@ -53,13 +53,22 @@ class Turn {
     free_.notify_one();
   }
 
+  /// Wakes one who sleeps although it's free, as the last release may have left it in favour of those who use it one after
+  /// the other. For somebody who did and now goes on to something that takes long.
+  void leave() noexcept {
+    if (asleep_.load() == 0 || taken_.load() || wanted() || woken_.exchange(true)) return;
+    const bool first = first_in_line_.load();
+    { const std::lock_guard lock(mutex_); }
+    (first ? first_free_ : free_).notify_one();
+  }
+
   /// Takes it where it's free and nobody is about to.
   bool take_unwanted() noexcept { return !wanted() && try_take(); }
 
  private:
   // Microseconds.
   static constexpr std::int64_t patience = 100;  // between two who are woken although others use the lock
-  static constexpr std::int64_t short_nap = 500;
+  static constexpr std::int64_t short_nap = 100;
   static constexpr std::int64_t long_nap = 100'000;
   static constexpr std::int64_t longest_wait = 1000;  // before somebody goes first
   static constexpr int looks = 200;
@@ -102,7 +111,10 @@ class Turn {
       watched_ = true;
       const std::int64_t nap = watches ? short_nap << (naps < 4 ? naps : 4) : long_nap;
       const std::int64_t left = micros - waited;
-      (first ? first_free_ : free_).wait_for(lock, std::chrono::microseconds(left < nap ? left : nap));
+      // Somebody who was to be woken while all sleepers were looking is this one: nobody else would be woken meanwhile.
+      if (!woken_.load()) {
+        (first ? first_free_ : free_).wait_for(lock, std::chrono::microseconds(left < nap ? left : nap));
+      }
       woken_.store(false);
       if (!first && monotonic_micros() - began >= longest_wait) first = !first_in_line_.exchange(true);
       lock.unlock();
