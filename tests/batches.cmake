@@ -3,12 +3,12 @@
 #
 # idem_batches(TARGET SOURCES-VARIABLE): puts batches in the place of the sources, where IDEM_TEST_BATCHED says so. There
 # a file stands in a namespace of its own, so that no two need to agree on names; what it includes is included before. A
-# file that opens idem's namespace, or has to be global for another reason, stays alone.
+# file that opens idem's namespace, or has to be global for another reason and says so, stays alone.
 function(idem_batches target variable)
   if(NOT IDEM_TEST_BATCHED)
     return()
   endif()
-  set(alone "^(namespace (idem|std)|template <>|void\\* operator new)")
+  set(alone "^(namespace (idem|std)|template <>|void\\* operator new|// Compiled by itself)")
   set(limit 50000)  # bytes, so that there are enough batches for all processors
   set(units "")
   set(includes "")
