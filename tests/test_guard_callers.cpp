@@ -23,10 +23,10 @@ TEST_CASE_TEMPLATE("CORE-02: of 64 callers with one key exactly one runs, the ot
   auto store = K::make(clock);
   std::atomic<int> runs{0};
   auto once = idem::idempotent<"raced">(
-      [&](int round) {
+      function_of([&](int round) {
         runs.fetch_add(1);
         return Receipt{round, "receipt " + std::to_string(round)};
-      },
+      }),
       {.on_duplicate = OnDuplicate::wait}, store);
   std::atomic<int> executed{0};
   std::atomic<int> replayed{0};
@@ -57,7 +57,8 @@ TEST_CASE_TEMPLATE("CORE-02: under raise 63 of 64 callers are refused, none of t
   ManualClock clock;
   auto store = K::make(clock);
   std::atomic<int> runs{0};
-  auto once = idem::idempotent<"refused">([&](int) { return runs.fetch_add(1); }, {.on_duplicate = OnDuplicate::raise},
+  auto once = idem::idempotent<"refused">(
+      function_of([&](int) { return runs.fetch_add(1); }), {.on_duplicate = OnDuplicate::raise},
                                           store);
   std::atomic<int> refused{0};
   std::atomic<int> other{0};
@@ -89,13 +90,13 @@ TEST_CASE_TEMPLATE("MEM-02: waiters of a leader that throws wake up, and one of 
   std::latch waiting(waiters);
   std::atomic<int> runs{0};
   auto once = idem::idempotent<"leader throws">(
-      [&](int) {
+      function_of([&](int) {
         if (runs.fetch_add(1) == 0) {
           waiting.wait();
           throw std::runtime_error("the leader fails");
         }
         return 7;
-      },
+      }),
       {.on_duplicate = OnDuplicate::wait}, store, idem::observe([&](const idem::Event& event) {
         if (event.kind == idem::EventKind::waiting) waiting.count_down();
       }));
@@ -126,11 +127,11 @@ TEST_CASE_TEMPLATE("MEM-02: waiters of a leader whose failure is kept all get th
   std::latch waiting(waiters);
   std::atomic<int> runs{0};
   auto once = idem::idempotent<"leader fails for good">(
-      [&](int) -> int {
+      function_of([&](int) -> int {
         runs.fetch_add(1);
         waiting.wait();
         throw std::runtime_error("declined");
-      },
+      }),
       {.on_duplicate = OnDuplicate::wait, .on_failure = idem::OnFailure::lock}, store,
       idem::observe([&](const idem::Event& event) {
         if (event.kind == idem::EventKind::waiting) waiting.count_down();

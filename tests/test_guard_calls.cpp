@@ -32,7 +32,7 @@ void replays(const R& value) {
   ManualClock clock;
   auto store = K::make(clock);
   int runs = 0;
-  auto once = idem::idempotent<"falsy">([&](int) -> R { ++runs; return value; }, store);
+  auto once = idem::idempotent<"falsy">(function_of([&](int) -> R { ++runs; return value; }), store);
   const idem::Outcome<R> first = once.try_call(1);
   const idem::Outcome<R> second = once.try_call(1);
   CHECK(runs == 1);
@@ -62,10 +62,10 @@ TEST_CASE_TEMPLATE("CORE-01: the same call once more runs nothing and gives the 
   auto store = K::make(clock);
   int runs = 0;
   auto once = idem::idempotent<"issue receipt">(
-      [&](int number, const std::string& text) {
+      function_of([&](int number, const std::string& text) {
         ++runs;
         return Receipt{number + runs, text};
-      },
+      }),
       {.ttl = 5min}, store);
 
   const auto first = once.try_call(41, "a");
@@ -96,7 +96,7 @@ TEST_CASE_TEMPLATE("CORE-01: a finished outcome is remembered to the end of its 
   ManualClock clock;
   auto store = K::make(clock);
   int runs = 0;
-  auto once = idem::idempotent<"expire">([&](int) { return ++runs; }, {.ttl = 1s}, store);
+  auto once = idem::idempotent<"expire">(function_of([&](int) { return ++runs; }), {.ttl = 1s}, store);
   CHECK(once(1) == 1);
   clock.advance(1s - 1us);
   CHECK(once(1) == 1);
@@ -125,7 +125,7 @@ TEST_CASE_TEMPLATE("T-55: a function that gives nothing is replayed as having gi
   ManualClock clock;
   auto store = K::make(clock);
   int runs = 0;
-  auto once = idem::idempotent<"nothing">([&](int) { ++runs; }, store);
+  auto once = idem::idempotent<"nothing">(function_of([&](int) { ++runs; }), store);
   CHECK(once.try_call(1).verdict() == Verdict::executed);
   const auto second = once.try_call(1);
   CHECK(second.verdict() == Verdict::replayed);
@@ -154,7 +154,8 @@ TEST_CASE("T-60: options that are given leave the others as they are") {
 }
 
 TEST_CASE("TIM-09: options that make no sense are refused when the guard is made") {
-  const auto make = [](idem::Options options) { idem::idempotent<"refused">([](int a) { return a; }, options); };
+  const auto make = [](idem::Options options) { idem::idempotent<"refused">(
+      function_of([](int a) { return a; }), options); };
   CHECK_THROWS_AS(make({.ttl = 0s}), std::invalid_argument);
   CHECK_THROWS_AS(make({.ttl = -1s}), std::invalid_argument);
   CHECK_THROWS_AS(make({.ttl = std::chrono::hours::max()}), std::invalid_argument);
@@ -169,7 +170,7 @@ TEST_CASE_TEMPLATE("CORE-15: a key chosen by hand that says nothing is refused, 
   ManualClock clock;
   auto store = K::make(clock);
   int runs = 0;
-  auto once = idem::idempotent<"empty key">([&](const std::string&) { return ++runs; }, store,
+  auto once = idem::idempotent<"empty key">(function_of([&](const std::string&) { return ++runs; }), store,
                                             idem::key_by([](const std::string& id) { return id; }));
   const auto outcome = once.try_call("");
   CHECK(outcome.verdict() == Verdict::invalid_key);
@@ -180,7 +181,7 @@ TEST_CASE_TEMPLATE("CORE-15: a key chosen by hand that says nothing is refused, 
   CHECK(runs == 0);
   CHECK(once("evt_1") == 1);
 
-  auto optional = idem::idempotent<"absent key">([&](std::optional<int>) { return ++runs; }, store,
+  auto optional = idem::idempotent<"absent key">(function_of([&](std::optional<int>) { return ++runs; }), store,
                                                  idem::key_by([](std::optional<int> id) { return id; }));
   CHECK(optional.try_call(std::nullopt).verdict() == Verdict::invalid_key);
   CHECK(runs == 1);
@@ -190,7 +191,7 @@ TEST_CASE_TEMPLATE("KEY-03: arguments without a key are refused, whatever the op
   ManualClock clock;
   auto store = K::make(clock);
   int runs = 0;
-  auto once = idem::idempotent<"not a number">([&](double) { return ++runs; },
+  auto once = idem::idempotent<"not a number">(function_of([&](double) { return ++runs; }),
                                                {.on_store_error = idem::OnStoreError::run_unguarded}, store);
   const auto outcome = once.try_call(std::numeric_limits<double>::quiet_NaN());
   CHECK(outcome.verdict() == Verdict::invalid_key);
@@ -199,7 +200,8 @@ TEST_CASE_TEMPLATE("KEY-03: arguments without a key are refused, whatever the op
   CHECK(throws_exactly<idem::SerializationError>([&] { return once.key(std::numeric_limits<double>::quiet_NaN()); }));
 
   auto throwing = idem::idempotent<"throwing choice">(
-      [&](int) { return ++runs; }, store, idem::key_by([](int) -> int { throw std::runtime_error("no id"); }));
+      function_of([&](int) { return ++runs; }), store,
+      idem::key_by([](int) -> int { throw std::runtime_error("no id"); }));
   CHECK(throwing.try_call(1).verdict() == Verdict::invalid_key);
   CHECK(runs == 0);
 }
@@ -209,11 +211,11 @@ TEST_CASE_TEMPLATE("T-45: the key is made once, before the function can change i
   auto store = K::make(clock);
   int runs = 0;
   auto once = idem::idempotent<"mutates">(
-      [&](std::vector<int>& items) {
+      function_of([&](std::vector<int>& items) {
         ++runs;
         items.push_back(runs);
         return items.size();
-      },
+      }),
       store, idem::key_by([](const std::vector<int>& items) { return items; }));
   std::vector<int> items{1, 2};
   CHECK(once(items) == 3);
@@ -228,7 +230,7 @@ TEST_CASE_TEMPLATE("T-25: keys that look like each other's helpers are keys of t
   ManualClock clock;
   auto store = K::make(clock);
   int runs = 0;
-  auto once = idem::idempotent<"spaces">([&](const std::string&) { return ++runs; }, store);
+  auto once = idem::idempotent<"spaces">(function_of([&](const std::string&) { return ++runs; }), store);
   CHECK(once("key") == 1);
   CHECK(once("key:lock") == 2);
   CHECK(once("key@1") == 3);
@@ -316,7 +318,7 @@ TEST_CASE_TEMPLATE("find looks without running, forget lets the next call run", 
   ManualClock clock;
   auto store = K::make(clock);
   int runs = 0;
-  auto once = idem::idempotent<"looked up">([&](int) { return Receipt{++runs, "r"}; }, {.ttl = 1h}, store);
+  auto once = idem::idempotent<"looked up">(function_of([&](int) { return Receipt{++runs, "r"}; }), {.ttl = 1h}, store);
   CHECK_FALSE(once.find(1).has_value());
   CHECK_FALSE(once.forget(1));
   static_cast<void>(once(1));
@@ -345,7 +347,7 @@ TEST_CASE("a Context may stand anywhere among the parameters and is no argument"
   std::string derived;
   std::uint64_t token = 0;
   auto middle = idem::idempotent<"context">(
-      [&](int a, idem::Context& run, int b) {
+      function_of([&](int a, idem::Context& run, int b) {
         derived = run.derived_key("gateway");
         token = run.fencing_token();
         CHECK(run.attempt() == 1);
@@ -353,9 +355,9 @@ TEST_CASE("a Context may stand anywhere among the parameters and is no argument"
         CHECK(*run.deadline() == clock.now() + 30s);
         CHECK_FALSE(run.lease_lost());
         return a - b;
-      },
+      }),
       store);
-  auto without = idem::idempotent<"context">([&](int a, int b) { return a - b; }, store);
+  auto without = idem::idempotent<"context">(function_of([&](int a, int b) { return a - b; }), store);
   CHECK(middle(3, 1) == 2);
   CHECK(token > 0);
   CHECK(derived.size() == 36);

@@ -53,7 +53,8 @@ TEST_CASE_TEMPLATE("a claim's outcome is what a guard of the same key would give
                    AnyMemory, AnyLeases) {
   ManualClock clock;
   auto store = K::make(clock);
-  auto once = idem::idempotent<"webhook">([](const std::string& id) { return Receipt{1, id}; }, {.ttl = 1h}, store);
+  auto once = idem::idempotent<"webhook">(
+      function_of([](const std::string& id) { return Receipt{1, id}; }), {.ttl = 1h}, store);
   CHECK(idem::make_key("webhook", std::string("evt_1")) == once.key("evt_1"));
 
   Claim claim = idem::claim(store, once.key("evt_1"));

@@ -35,7 +35,8 @@ TEST_CASE_TEMPLATE("on_conflict = ignore: other arguments under the same key get
   ManualClock clock;
   auto store = K::make(clock);
   int runs = 0;
-  auto once = idem::idempotent<"ignored">([&](int, int amount) { ++runs; return amount; }, store, idem::key_from<0>);
+  auto once = idem::idempotent<"ignored">(
+      function_of([&](int, int amount) { ++runs; return amount; }), store, idem::key_from<0>);
   CHECK(once(1, 100) == 100);
   CHECK(once(1, 200) == 100);
   CHECK(runs == 1);
@@ -118,7 +119,8 @@ TEST_CASE_TEMPLATE("T-48: a waiter with other arguments is refused, whenever it 
   ManualClock clock;
   auto store = K::make(clock);
   // The winner has no fingerprint when the other one begins to wait; it has none after completion either.
-  auto plain = idem::idempotent<"conflicts">([](int, int amount) { return amount; }, store, idem::key_from<0>);
+  auto plain = idem::idempotent<"conflicts">(
+      function_of([](int, int amount) { return amount; }), store, idem::key_from<0>);
   CHECK(plain(1, 100) == 100);
   auto checked = by_order({}, store, [](int, int amount) { return amount; });
   // Nothing to compare with: the stored result.
@@ -158,13 +160,14 @@ TEST_CASE_TEMPLATE("key_by and key_from: only what they choose enters the key", 
     int id;
     const char* note;  // A pointer couldn't enter a key.
   };
-  auto by_id = idem::idempotent<"key_by">([&](const Order&) { return ++runs; }, store,
+  auto by_id = idem::idempotent<"key_by">(function_of([&](const Order&) { return ++runs; }), store,
                                           idem::key_by([](const Order& order) { return order.id; }));
   CHECK(by_id(Order{1, "a"}) == 1);
   CHECK(by_id(Order{1, "b"}) == 1);
   CHECK(by_id(Order{2, "a"}) == 2);
 
-  auto by_position = idem::idempotent<"key_from">([&](int, int, int) { return ++runs; }, store, idem::key_from<0, 2>);
+  auto by_position = idem::idempotent<"key_from">(
+      function_of([&](int, int, int) { return ++runs; }), store, idem::key_from<0, 2>);
   CHECK(by_position(1, 2, 3) == 3);
   CHECK(by_position(1, 9, 3) == 3);
   CHECK(by_position(1, 2, 4) == 4);
@@ -199,10 +202,10 @@ TEST_CASE("any_object: the object of a member function plays no part; it is argu
 
 TEST_CASE("T-48: a place for an answer says nothing about the call, and is not compared") {
   auto once = idem::idempotent<"conflict with a place">(
-      [](int id, std::string& answer) {
+      function_of([](int id, std::string& answer) {
         answer = "done";
         return id;
-      },
+      }),
       {.on_conflict = idem::OnConflict::raise}, idem::key_from<0>);
   std::string answer = "before";
   CHECK(once(1, answer) == 1);

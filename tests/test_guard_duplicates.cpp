@@ -75,10 +75,10 @@ TEST_CASE_TEMPLATE("table of duplicates: a failure that was kept is thrown again
     auto store = K::make(clock);
     int runs = 0;
     auto once = idem::idempotent<"kept failures">(
-        [&](int) -> int {
+        function_of([&](int) -> int {
           ++runs;
           throw std::out_of_range("no such account");
-        },
+        }),
         {.on_duplicate = policy, .on_failure = idem::OnFailure::lock}, store);
     const auto first = once.try_call(1);
     CHECK(first.verdict() == Verdict::failed);
@@ -129,7 +129,7 @@ TEST_CASE_TEMPLATE("table of duplicates: wait_timeout = 0 doesn't wait", K, Memo
   ManualClock clock;
   auto store = K::make(clock);
   Events events;
-  auto once = idem::idempotent<"impatient">([](int number) { return number; }, {.wait_timeout = 0s}, store,
+  auto once = idem::idempotent<"impatient">(function_of([](int number) { return number; }), {.wait_timeout = 0s}, store,
                                             idem::observe(events));
   const auto claim = hold(store, once.key(1));
   const auto busy = once.try_call(1);
@@ -192,7 +192,7 @@ TEST_CASE_TEMPLATE("T-21: a record that goes away between two looks makes the wa
   // The holder releases its claim while the waiter has seen it running but doesn't wait yet.
   std::optional<idem::Claim> holder;
   int runs = 0;
-  auto once = idem::idempotent<"vanished">([&](int) { return ++runs; }, store,
+  auto once = idem::idempotent<"vanished">(function_of([&](int) { return ++runs; }), store,
                                            idem::observe([&](const idem::Event& event) {
                                              if (event.kind == idem::EventKind::waiting) CHECK(holder->release());
                                            }));
@@ -208,7 +208,8 @@ TEST_CASE_TEMPLATE("T-22 T-79: a loser whose winner completes meanwhile gets the
   auto store = K::make(clock);
   std::optional<idem::Claim> winner;
   int runs = 0;
-  auto once = idem::idempotent<"late">([&](int) { return ++runs; }, {.on_duplicate = OnDuplicate::wait}, store,
+  auto once = idem::idempotent<"late">(
+      function_of([&](int) { return ++runs; }), {.on_duplicate = OnDuplicate::wait}, store,
                                        idem::observe([&](const idem::Event& event) {
                                          if (event.kind == idem::EventKind::waiting) {
                                            clock.advance(2s);

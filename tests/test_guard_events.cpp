@@ -20,11 +20,11 @@ TEST_CASE_TEMPLATE("observe: hears each transition and each answer once, in orde
   Events events;
   Events second_observer;
   auto once = idem::idempotent<"observed">(
-      [](int number) {
+      function_of([](int number) {
         if (number == 2) throw std::runtime_error("retryable");
         if (number == 3) throw 42;
         return number;
-      },
+      }),
       {.wait_timeout = 0s}, store, idem::observe(events), idem::observe(second_observer));
   static_cast<void>(once.try_call(1));
   static_cast<void>(once.try_call(1));
@@ -50,10 +50,10 @@ TEST_CASE_TEMPLATE("observe: an event names the key, the token and the attempt",
   std::vector<std::uint32_t> attempts;
   std::uint64_t token = 0;
   auto once = idem::idempotent<"named events">(
-      [&](int number, idem::Context& run) {
+      function_of([&](int number, idem::Context& run) {
         token = run.fencing_token();
         return number;
-      },
+      }),
       {.on_in_doubt = idem::OnInDoubt::rerun}, store, idem::observe([&](const idem::Event& event) {
         texts.push_back(event.key.text());
         epochs.push_back(event.epoch);
@@ -73,7 +73,7 @@ TEST_CASE_TEMPLATE("observe: an observer that throws changes nothing for anybody
   ManualClock clock;
   auto store = K::make(clock);
   Events events;
-  auto once = idem::idempotent<"throwing observer">([](int number) { return number; }, store,
+  auto once = idem::idempotent<"throwing observer">(function_of([](int number) { return number; }), store,
                                                     idem::observe([](const idem::Event&) { throw std::runtime_error("no"); }),
                                                     idem::observe(events));
   CHECK(once.try_call(1).verdict() == Verdict::executed);
@@ -85,16 +85,19 @@ TEST_CASE("T-65: counters count by kind, together for all guards, and print for 
   ManualClock clock;
   auto store = Leases::make(clock);
   const idem::Counters counters;
-  auto a = idem::idempotent<"a">([](int number) { return number; }, store, idem::observe(counters));
-  auto b = idem::idempotent<"b">([](int number) { return number; }, store, idem::observe(counters));
+  auto a = idem::idempotent<"a">(function_of([](int number) { return number; }), store, idem::observe(counters));
+  auto b = idem::idempotent<"b">(function_of([](int number) { return number; }), store, idem::observe(counters));
   CHECK(a(1) + b(1) + a(1) + b(1) + b(2) == 6);
   CHECK(counters.count(EventKind::claimed) == 3);
   CHECK(counters.count(EventKind::completed) == 3);
   CHECK(counters.count(EventKind::replayed) == 2);
   CHECK(counters.count(EventKind::stale) == 0);
   // A stale completion is counted when it arrives.
-  auto thief = idem::idempotent<"late">([](int) { return 2; }, {.on_in_doubt = idem::OnInDoubt::rerun}, store);
-  auto late = idem::idempotent<"late">([&](int) { clock.advance(31s); return elsewhere([&] { return thief(1); }); }, store, idem::observe(counters));
+  auto thief = idem::idempotent<"late">(
+      function_of([](int) { return 2; }), {.on_in_doubt = idem::OnInDoubt::rerun}, store);
+  auto late = idem::idempotent<"late">(
+      function_of([&](int) { clock.advance(31s); return elsewhere([&] { return thief(1); }); }), store,
+      idem::observe(counters));
   static_cast<void>(late.try_call(1));
   CHECK(counters.count(EventKind::stale) == 1);
 
@@ -130,7 +133,7 @@ TEST_CASE("CXX-08: losing the lease requests a stop, before or after the token w
     bool after = false;
     bool lost = false;
     auto once = idem::idempotent<"stopped">(
-        [&](int number, idem::Context& run) {
+        function_of([&](int number, idem::Context& run) {
           before = run.lease_lost();
           std::stop_token token;
           if (ask_first) {
@@ -143,7 +146,7 @@ TEST_CASE("CXX-08: losing the lease requests a stop, before or after the token w
           after = token.stop_requested();
           lost = run.lease_lost();
           return number;
-        },
+        }),
         store);
     static_cast<void>(once.try_call(1));
     CHECK_FALSE(before);
@@ -174,7 +177,7 @@ TEST_CASE("CXX-08: while the lease is renewed nothing is lost and no stop is req
   ManualClock clock;
   LeaseStore store = Leases::make(clock);
   auto once = idem::idempotent<"renewed">(
-      [&](int number, idem::Context& run) {
+      function_of([&](int number, idem::Context& run) {
         const std::stop_token token = run.stop_token();
         for (int i = 0; i < 10; ++i) {
           clock.advance(10s);
@@ -183,7 +186,7 @@ TEST_CASE("CXX-08: while the lease is renewed nothing is lost and no stop is req
         CHECK_FALSE(run.lease_lost());
         CHECK_FALSE(token.stop_requested());
         return number;
-      },
+      }),
       store);
   CHECK(once.try_call(1).verdict() == Verdict::executed);
 }

@@ -42,10 +42,10 @@ TEST_CASE_TEMPLATE("CORE-08: by default an exception says that nothing happened,
   Events events;
   int runs = 0;
   auto once = idem::idempotent<"unlock">(
-      [&](int) {
+      function_of([&](int) {
         if (++runs == 1) throw Declined("not now");
         return runs;
-      },
+      }),
       store, idem::observe(events));
   const auto first = once.try_call(1);
   CHECK(first.verdict() == Verdict::failed);
@@ -64,7 +64,8 @@ TEST_CASE_TEMPLATE("CORE-08: the first caller gets its function's own exception,
   for (const OnFailure policy : {OnFailure::unlock, OnFailure::lock, OnFailure::in_doubt}) {
     ManualClock clock;
     auto store = K::make(clock);
-    auto once = idem::idempotent<"own exception">([](int) -> int { throw Declined("mine"); }, {.on_failure = policy},
+    auto once = idem::idempotent<"own exception">(
+        function_of([](int) -> int { throw Declined("mine"); }), {.on_failure = policy},
                                                   store);
     CHECK(throws_exactly<Declined>([&] { return once(1); }));
   }
@@ -76,10 +77,10 @@ TEST_CASE_TEMPLATE("CORE-08: under lock a failure is the outcome: kept for its t
   auto store = K::make(clock);
   int runs = 0;
   auto once = idem::idempotent<"lock">(
-      [&](int) -> int {
+      function_of([&](int) -> int {
         ++runs;
         throw std::domain_error("the card is stolen");
-      },
+      }),
       {.ttl = 1h, .on_failure = OnFailure::lock}, store);
   CHECK(once.try_call(1).error().effect == Effect::ran);
   const auto again = once.try_call(1);
@@ -99,10 +100,10 @@ TEST_CASE_TEMPLATE("CORE-08: under in_doubt a failure leaves the key in doubt at
   Events events;
   int runs = 0;
   auto once = idem::idempotent<"doubt">(
-      [&](int) -> int {
+      function_of([&](int) -> int {
         ++runs;
         throw Declined("timeout");
-      },
+      }),
       {.on_failure = OnFailure::in_doubt}, store, idem::observe(events));
   const auto first = once.try_call(1);
   CHECK(first.verdict() == Verdict::failed);
@@ -129,12 +130,12 @@ TEST_CASE_TEMPLATE("CORE-08: classify_failure goes before on_failure, and sees t
   auto store = K::make(clock);
   int runs = 0;
   auto once = idem::idempotent<"classified">(
-      [&](int kind) -> int {
+      function_of([&](int kind) -> int {
         ++runs;
         if (kind == 1) throw std::invalid_argument("permanent");
         if (kind == 2) throw std::length_error("retryable");
         throw std::out_of_range("anything else");
-      },
+      }),
       {.on_failure = OnFailure::unlock}, store, idem::classify_failure(classify));
 
   CHECK(once.try_call(1).error().effect == Effect::ran);
@@ -151,7 +152,7 @@ TEST_CASE_TEMPLATE("CORE-08: a classify_failure that throws leaves the key in do
   ManualClock clock;
   auto store = K::make(clock);
   auto once = idem::idempotent<"bad classifier">(
-      [](int) -> int { throw Declined("mine"); }, store,
+      function_of([](int) -> int { throw Declined("mine"); }), store,
       idem::classify_failure([](std::exception_ptr) -> Failure { throw std::logic_error("not mine"); }));
   CHECK(throws_exactly<Declined>([&] { return once(1); }));
   CHECK(once.try_call(1).verdict() == Verdict::in_doubt);
@@ -162,7 +163,8 @@ TEST_CASE_TEMPLATE("classify_result: a value that is a failure frees the key, is
   ManualClock clock;
   auto store = K::make(clock);
   int runs = 0;
-  auto once = idem::idempotent<"by value">([&](int kind) { return Receipt{kind, std::to_string(++runs)}; }, store,
+  auto once = idem::idempotent<"by value">(
+      function_of([&](int kind) { return Receipt{kind, std::to_string(++runs)}; }), store,
                                            idem::classify_result([](const Receipt& receipt) -> std::optional<Failure> {
                                              if (receipt.number == 1) return Failure::retryable;
                                              if (receipt.number == 2) return Failure::permanent;
@@ -205,7 +207,8 @@ TEST_CASE_TEMPLATE("CORE-10: a store that fails while a failure is recorded neve
     auto store = K::make(clock);
     HookStore<typename K::Store> broken(store, always_unreachable(failing));
     Events events;
-    auto once = idem::idempotent<"masked">([](int) -> int { throw Declined("mine"); }, {.on_failure = policy}, broken,
+    auto once = idem::idempotent<"masked">(
+        function_of([](int) -> int { throw Declined("mine"); }), {.on_failure = policy}, broken,
                                            idem::observe(events));
     const auto outcome = once.try_call(1);
     CHECK(outcome.verdict() == Verdict::failed);
@@ -226,10 +229,10 @@ TEST_CASE_TEMPLATE("T-32: what isn't a std::exception says nothing about the eff
     auto store = K::make(clock);
     int runs = 0;
     auto once = idem::idempotent<"throws 42">(
-        [&](int) -> int {
+        function_of([&](int) -> int {
           ++runs;
           throw 42;
-        },
+        }),
         {.on_failure = policy}, store);
     const auto outcome = once.try_call(1);
     CHECK(outcome.verdict() == Verdict::failed);
@@ -247,10 +250,10 @@ TEST_CASE_TEMPLATE("T-38: an exception that can't be kept still reaches its call
   auto store = K::make(clock);
   int runs = 0;
   auto once = idem::idempotent<"too long to keep">(
-      [&](int) -> int {
+      function_of([&](int) -> int {
         ++runs;
         throw std::runtime_error(std::string(10'000, 'x'));
-      },
+      }),
       {.on_failure = OnFailure::lock, .max_result_bytes = 100}, store);
   const auto first = once.try_call(1);
   CHECK(first.verdict() == Verdict::failed);
@@ -270,10 +273,10 @@ TEST_CASE_TEMPLATE("T-32 CXX-05: a thread that ends itself inside the function l
   ManualClock clock;
   auto store = K::make(clock);
   auto once = idem::idempotent<"pthread_exit">(
-      [](int) -> int {
+      function_of([](int) -> int {
         ::pthread_exit(nullptr);
         return 1;
-      },
+      }),
       {.on_failure = OnFailure::lock}, store, idem::classify_failure([](std::exception_ptr) { return Failure::retryable; }));
   bool passed = false;
   std::thread thread([&] {
@@ -292,14 +295,14 @@ TEST_CASE_TEMPLATE("MEM-03 CXX-05: waiters of a leader that is cancelled are tol
   std::latch waiting(waiters);
   std::latch running(1);
   auto once = idem::idempotent<"cancelled">(
-      [&](int) {
+      function_of([&](int) {
         running.count_down();
         for (;;) {
           ::pthread_testcancel();
           std::this_thread::yield();
         }
         return 1;
-      },
+      }),
       {.on_duplicate = idem::OnDuplicate::wait}, store, idem::observe([&](const idem::Event& event) {
         if (event.kind == EventKind::waiting) waiting.count_down();
       }));
@@ -335,7 +338,7 @@ TEST_CASE_TEMPLATE("CXX-05: a thread that is cancelled inside the store's work p
     return std::optional<idem::Reply>();
   });
   int runs = 0;
-  auto once = idem::idempotent<"cancelled in the store">([&](int) { return ++runs; }, slow);
+  auto once = idem::idempotent<"cancelled in the store">(function_of([&](int) { return ++runs; }), slow);
   bool passed = false;
   std::thread thread([&] {
     static_cast<void>(once.try_call(1));
@@ -366,11 +369,11 @@ TEST_CASE("CXX-05: copying a result into a store and destroying it there can't b
   idem::MemoryStore store;
   std::atomic<int> runs{0};
   auto once = idem::idempotent<"cancelled while copied">(
-      [&](int) {
+      function_of([&](int) {
         runs.fetch_add(1);
         ::pthread_cancel(::pthread_self());
         return Cancelled();
-      },
+      }),
       store);
   const auto run = [](void* guard) -> void* {
     {

@@ -28,11 +28,11 @@ TEST_CASE_TEMPLATE("rerun: a call in doubt runs again with a higher fencing toke
   std::vector<std::uint32_t> attempts;
   Events events;
   auto once = idem::idempotent<"rerun">(
-      [&](int, idem::Context& run) {
+      function_of([&](int, idem::Context& run) {
         tokens.push_back(run.fencing_token());
         attempts.push_back(run.attempt());
         return Receipt{7, "again"};
-      },
+      }),
       {.on_in_doubt = OnInDoubt::rerun}, store, idem::observe(events));
   const idem::TimePoint first_seen = clock.now();
   std::uint64_t lost = 0;
@@ -60,10 +60,10 @@ TEST_CASE_TEMPLATE("recover_with: a value that was found out is recorded and rep
   int questions = 0;
   Events events;
   auto once = idem::idempotent<"recover">(
-      [&](int) {
+      function_of([&](int) {
         ++runs;
         return Receipt{};
-      },
+      }),
       store, idem::recover_with([&](int number) -> std::optional<Receipt> {
         ++questions;
         return Receipt{number, "found"};
@@ -87,7 +87,7 @@ TEST_CASE_TEMPLATE("recover_with: nullopt says that it did not happen, and the f
   ManualClock clock;
   auto store = K::make(clock);
   int runs = 0;
-  auto once = idem::idempotent<"recover nothing">([&](int) { return ++runs; }, store,
+  auto once = idem::idempotent<"recover nothing">(function_of([&](int) { return ++runs; }), store,
                                                   idem::recover_with([](int) -> std::optional<int> { return std::nullopt; }));
   leave_in_doubt(store, once.key(1));
   const auto outcome = once.try_call(1);
@@ -101,7 +101,7 @@ TEST_CASE_TEMPLATE("recover_with: is asked only about a doubt, never about a fir
   ManualClock clock;
   auto store = K::make(clock);
   int questions = 0;
-  auto once = idem::idempotent<"not asked">([](int number) { return number; }, store,
+  auto once = idem::idempotent<"not asked">(function_of([](int number) { return number; }), store,
                                             idem::recover_with([&](int) -> std::optional<int> {
                                               ++questions;
                                               return 0;
@@ -117,7 +117,7 @@ TEST_CASE_TEMPLATE("recover_with: a question that throws leaves the key in doubt
   auto store = K::make(clock);
   int runs = 0;
   int questions = 0;
-  auto once = idem::idempotent<"throwing question">([&](int) { return ++runs; }, store,
+  auto once = idem::idempotent<"throwing question">(function_of([&](int) { return ++runs; }), store,
                                                     idem::recover_with([&](int) -> std::optional<int> {
                                                       if (++questions == 1) throw std::runtime_error("no answer");
                                                       return 9;
@@ -138,7 +138,7 @@ TEST_CASE_TEMPLATE("recover_with: gets the Context with the new token, and a boo
   int runs = 0;
   std::uint32_t attempt = 0;
   std::string derived;
-  auto once = idem::idempotent<"question with context">([&](int) { ++runs; }, store,
+  auto once = idem::idempotent<"question with context">(function_of([&](int) { ++runs; }), store,
                                                         idem::recover_with([&](int, idem::Context& run) {
                                                           attempt = run.attempt();
                                                           derived = run.derived_key("gateway");
@@ -156,7 +156,7 @@ TEST_CASE_TEMPLATE("recover_with: gets the Context with the new token, and a boo
 TEST_CASE("recover_with: asks about an owner that vanished with its lease") {
   ManualClock clock;
   auto store = Leases::make(clock);
-  auto once = idem::idempotent<"vanished">([](int number) { return number; }, {.wait_timeout = 0s}, store,
+  auto once = idem::idempotent<"vanished">(function_of([](int number) { return number; }), {.wait_timeout = 0s}, store,
                                            idem::recover_with([](int) -> std::optional<int> { return 77; }));
   // The other process is stopped for longer than its lease.
   idem::AnyStore other(store);
@@ -173,7 +173,7 @@ TEST_CASE_TEMPLATE("CORE-03 T-04: an owner that was taken over changes nothing a
                    Leases, AnyLeases) {
   ManualClock clock;
   auto store = K::make(clock);
-  auto second = idem::idempotent<"taken over">([](int) { return Receipt{2, "second"}; },
+  auto second = idem::idempotent<"taken over">(function_of([](int) { return Receipt{2, "second"}; }),
                                                {.on_in_doubt = OnInDoubt::rerun}, store);
   Events events;
   const auto first_function = [&](int) {
@@ -208,13 +208,14 @@ TEST_CASE_TEMPLATE("CORE-03 T-04: a stale owner's failure, release and renewal l
   for (const idem::OnFailure policy : {idem::OnFailure::unlock, idem::OnFailure::lock, idem::OnFailure::in_doubt}) {
     ManualClock clock;
     auto store = K::make(clock);
-    auto second = idem::idempotent<"stale failure">([](int) { return 2; }, {.on_in_doubt = OnInDoubt::rerun}, store);
+    auto second = idem::idempotent<"stale failure">(
+        function_of([](int) { return 2; }), {.on_in_doubt = OnInDoubt::rerun}, store);
     auto first = idem::idempotent<"stale failure">(
-        [&](int) -> int {
+        function_of([&](int) -> int {
           clock.advance(31s);
           CHECK(elsewhere([&] { return second(1); }) == 2);
           throw std::runtime_error("late failure");
-        },
+        }),
         {.on_failure = policy}, store);
     CHECK_THROWS_WITH(first(1), "late failure");
     CHECK(first(1) == 2);
@@ -225,11 +226,11 @@ TEST_CASE_TEMPLATE("CORE-03 T-04: a stale owner's failure, release and renewal l
 TEST_CASE("T-05: a renewal with an old token is refused and tells the function that its lease is lost") {
   ManualClock clock;
   LeaseStore store = Leases::make(clock);
-  auto second = idem::idempotent<"thief">([](int) { return 2; }, {.on_in_doubt = OnInDoubt::rerun}, store);
+  auto second = idem::idempotent<"thief">(function_of([](int) { return 2; }), {.on_in_doubt = OnInDoubt::rerun}, store);
   bool held = false;
   bool lost = false;
   auto first = idem::idempotent<"thief">(
-      [&](int, idem::Context& run) {
+      function_of([&](int, idem::Context& run) {
         clock.advance(10s);
         CHECK(store.renew_all(30s) == 1);
         clock.advance(25s);
@@ -239,7 +240,7 @@ TEST_CASE("T-05: a renewal with an old token is refused and tells the function t
         CHECK(store.renew_all(30s) == 0);
         lost = run.lease_lost();
         return 1;
-      },
+      }),
       store);
   CHECK(first.try_call(1).verdict() == Verdict::stale);
   CHECK(held);
@@ -251,13 +252,13 @@ TEST_CASE("a late owner that nobody took over from may still complete: that ends
   ManualClock clock;
   LeaseStore store = Leases::make(clock);
   bool seen_in_doubt = false;
-  auto probe = idem::idempotent<"late">([](int) { return 2; }, store);
+  auto probe = idem::idempotent<"late">(function_of([](int) { return 2; }), store);
   auto once = idem::idempotent<"late">(
-      [&](int) {
+      function_of([&](int) {
         clock.advance(31s);
         seen_in_doubt = elsewhere([&] { return probe.try_call(1); }).verdict() == Verdict::in_doubt;
         return 1;
-      },
+      }),
       store);
   CHECK(once.try_call(1).verdict() == Verdict::executed);
   CHECK(seen_in_doubt);
@@ -271,7 +272,7 @@ TEST_CASE("RFT-10: a claim whose lease is over before the function could start d
     if (op == Op::claim) clock.advance(31s);
   });
   int runs = 0;
-  auto once = idem::idempotent<"paused">([&](int) { return ++runs; }, slow);
+  auto once = idem::idempotent<"paused">(function_of([&](int) { return ++runs; }), slow);
   const auto outcome = once.try_call(1);
   CHECK_FALSE(outcome.has_value());
   CHECK(outcome.error().effect == Effect::not_run);
@@ -284,7 +285,8 @@ TEST_CASE_TEMPLATE("T-80: what somebody found out is what the next caller gets",
   ManualClock clock;
   auto store = K::make(clock);
   int runs = 0;
-  auto once = idem::idempotent<"resolved">([&](int) { return Receipt{++runs, "run"}; }, {.ttl = 24h}, store);
+  auto once = idem::idempotent<"resolved">(
+      function_of([&](int) { return Receipt{++runs, "run"}; }), {.ttl = 24h}, store);
   leave_in_doubt(store, once.key(1));
   CHECK(once.try_call(1).verdict() == Verdict::in_doubt);
   CHECK(idem::resolve(store, once.key(1), 1h, "looked it up at the bank", Receipt{42, "found"}) == Answer::ok);
@@ -304,7 +306,7 @@ TEST_CASE_TEMPLATE("T-80: a doubt that is forgotten by hand runs anew", K, Memor
   ManualClock clock;
   auto store = K::make(clock);
   int runs = 0;
-  auto once = idem::idempotent<"forgotten doubt">([&](int) { return ++runs; }, store);
+  auto once = idem::idempotent<"forgotten doubt">(function_of([&](int) { return ++runs; }), store);
   leave_in_doubt(store, once.key(1));
   CHECK(once.forget(1));
   const auto outcome = once.try_call(1);

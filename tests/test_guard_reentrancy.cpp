@@ -30,10 +30,10 @@ TEST_CASE_TEMPLATE("MEM-04 CXX-09: a function that calls itself with the same ke
     bool thrown = false;
     std::function<void()> again;
     auto once = idem::idempotent<"itself">(
-        [&](int number) {
+        function_of([&](int number) {
           again();
           return number;
-        },
+        }),
         {.on_duplicate = policy, .on_in_doubt = idem::OnInDoubt::rerun}, store, idem::observe(events));
     again = [&] {
       const auto inner = once.try_call(1);
@@ -57,14 +57,16 @@ TEST_CASE_TEMPLATE("CXX-09: A(k1) calls B(k2) calls A(k1): the innermost is told
   idem::AnyStore view(store);
   idem::Verdict inside{};
   std::function<int()> b;
-  auto a_once = idem::idempotent<"A">([&](int) { return b(); }, {.on_duplicate = OnDuplicate::wait}, store);
-  auto a_again = idem::idempotent<"A">([&](int) { return b(); }, {.on_duplicate = OnDuplicate::wait}, view);
+  auto a_once = idem::idempotent<"A">(
+      function_of([&](int) { return b(); }), {.on_duplicate = OnDuplicate::wait}, store);
+  auto a_again = idem::idempotent<"A">(
+      function_of([&](int) { return b(); }), {.on_duplicate = OnDuplicate::wait}, view);
   auto b_once = idem::idempotent<"B">(
-      [&](int) {
+      function_of([&](int) {
         const auto copy = a_again;
         inside = copy.try_call(1).verdict();
         return 5;
-      },
+      }),
       store);
   b = [&] { return b_once(2); };
   CHECK(a_once(1) == 5);
@@ -78,7 +80,7 @@ TEST_CASE_TEMPLATE("CXX-09: a recover_with that makes the call it is asked about
   auto store = K::make(clock);
   idem::Verdict inside{};
   std::function<void()> again;
-  auto once = idem::idempotent<"asks itself">([](int number) { return number; }, store,
+  auto once = idem::idempotent<"asks itself">(function_of([](int number) { return number; }), store,
                                               idem::recover_with([&](int) -> std::optional<int> {
                                                 again();
                                                 return 3;
@@ -111,9 +113,11 @@ TEST_CASE_TEMPLATE("CXX-09: a cycle across threads ends by the waiting limit", K
       return -1;
     }
   };
-  auto a = idem::idempotent<"cycle A">([&](int number) { return call_other(second, number); }, {.wait_timeout = 5s}, store,
+  auto a = idem::idempotent<"cycle A">(
+      function_of([&](int number) { return call_other(second, number); }), {.wait_timeout = 5s}, store,
                                        idem::observe(pass_time));
-  auto b = idem::idempotent<"cycle B">([&](int number) { return call_other(first, number); }, {.wait_timeout = 5s}, store,
+  auto b = idem::idempotent<"cycle B">(
+      function_of([&](int number) { return call_other(first, number); }), {.wait_timeout = 5s}, store,
                                        idem::observe(pass_time));
   first = [&](int number) { return a(number); };
   second = [&](int number) { return b(number); };
@@ -130,10 +134,10 @@ TEST_CASE_TEMPLATE("T-46: guarded calls within guarded calls on one store keep a
   std::function<int(int)> self;
   int runs = 0;
   auto factorial = idem::idempotent<"factorial">(
-      [&](int number) {
+      function_of([&](int number) {
         ++runs;
         return number <= 1 ? 1 : number * self(number - 1);
-      },
+      }),
       store);
   self = [&](int number) { return factorial(number); };
   CHECK(factorial(6) == 720);
@@ -148,9 +152,9 @@ TEST_CASE_TEMPLATE("CXX-16: an observer, a copied result and its destructor may 
                    Leases) {
   ManualClock clock;
   auto store = K::make(clock);
-  auto other = idem::idempotent<"from within">([](int number) { return number; }, store);
+  auto other = idem::idempotent<"from within">(function_of([](int number) { return number; }), store);
   int depth = 0;
-  auto once = idem::idempotent<"watched">([](int number) { return Receipt{number, "r"}; }, store,
+  auto once = idem::idempotent<"watched">(function_of([](int number) { return Receipt{number, "r"}; }), store,
                                           idem::observe([&](const idem::Event&) {
                                             if (depth > 0) return;
                                             ++depth;
@@ -190,14 +194,14 @@ struct Meddler {
 TEST_CASE("CXX-16: results that use the store when they are copied or destroyed don't deadlock it") {
   ManualClock clock;
   auto store = Memory::make(clock);
-  auto other = idem::idempotent<"meddled with">([](int number) { return number; }, store);
+  auto other = idem::idempotent<"meddled with">(function_of([](int number) { return number; }), store);
   int next = 0;
   Meddler::meddle = [&] {
     static_cast<void>(other.try_call(++next));
     static_cast<void>(store.stats());
     static_cast<void>(store.purge({}));
   };
-  auto once = idem::idempotent<"meddler">([](int number) { return Meddler(number); }, {.ttl = 1s}, store);
+  auto once = idem::idempotent<"meddler">(function_of([](int number) { return Meddler(number); }), {.ttl = 1s}, store);
   CHECK(once(1).value == 1);
   CHECK(once(1).value == 1);
   CHECK(once.forget(1));

@@ -70,7 +70,8 @@ void replay_failure(Throw&& fail, Check&& check, Extras... extras) {
   ManualClock clock;
   auto store = K::make(clock);
   int runs = 0;
-  auto once = idem::idempotent<"failure">([&](int) -> int { ++runs; fail(); return 0; }, {.on_failure = OnFailure::lock},
+  auto once = idem::idempotent<"failure">(
+      function_of([&](int) -> int { ++runs; fail(); return 0; }), {.on_failure = OnFailure::lock},
                                           store, extras...);
   CHECK(once.try_call(1).verdict() == Verdict::failed);
   const auto second = once.try_call(1);
@@ -171,7 +172,7 @@ TEST_CASE("MEM-08: a store of objects hands out the exception itself, to many th
   constexpr int callers = 8;
   ManualClock clock;
   auto store = Memory::make(clock);
-  auto once = idem::idempotent<"shared failure">([](int) -> int { throw LimitExceeded(7, "shared"); },
+  auto once = idem::idempotent<"shared failure">(function_of([](int) -> int { throw LimitExceeded(7, "shared"); }),
                                                  {.on_failure = OnFailure::lock}, store);
   CHECK_THROWS_AS(once(1), LimitExceeded);
   std::atomic<int> same{0};
@@ -194,7 +195,7 @@ TEST_CASE("MEM-08: a store of objects hands out the exception itself, to many th
 TEST_CASE_TEMPLATE("MEM-06: a caller who changes a replayed value changes nobody else's", K, Memory, Leases) {
   ManualClock clock;
   auto store = K::make(clock);
-  auto once = idem::idempotent<"copied">([](int) { return std::vector<int>{1, 2, 3}; }, store);
+  auto once = idem::idempotent<"copied">(function_of([](int) { return std::vector<int>{1, 2, 3}; }), store);
   std::vector<int> first = once(1);
   first.clear();
   std::vector<int> second = once(1);
@@ -210,7 +211,8 @@ TEST_CASE_TEMPLATE("without_result: any result type, even one that moves only; d
   ManualClock clock;
   auto store = K::make(clock);
   int runs = 0;
-  auto once = idem::idempotent<"moves only">([&](int number) { ++runs; return std::make_unique<int>(number); }, store,
+  auto once = idem::idempotent<"moves only">(
+      function_of([&](int number) { ++runs; return std::make_unique<int>(number); }), store,
                                              idem::without_result);
   const auto first = once(4);
   REQUIRE(first != nullptr);
@@ -223,7 +225,8 @@ TEST_CASE_TEMPLATE("without_result: any result type, even one that moves only; d
   CHECK(runs == 1);
 
   int target = 0;
-  auto reference = idem::idempotent<"reference">([&](int) -> int& { ++runs; return target; }, store, idem::without_result);
+  auto reference = idem::idempotent<"reference">(
+      function_of([&](int) -> int& { ++runs; return target; }), store, idem::without_result);
   CHECK(&reference(1) == &target);
   CHECK(reference.try_call(1).verdict() == Verdict::duplicate);
   REQUIRE(reference.find(1).has_value());
@@ -258,19 +261,21 @@ TEST_CASE_TEMPLATE("on_duplicate_return: goes with without_result, and a kept fa
                    Leases) {
   ManualClock clock;
   auto store = K::make(clock);
-  auto moves_only = idem::idempotent<"moves only">([](int number) { return std::make_unique<int>(number); }, store,
+  auto moves_only = idem::idempotent<"moves only">(
+      function_of([](int number) { return std::make_unique<int>(number); }), store,
                                                    idem::without_result,
                                                    idem::on_duplicate_return([] { return std::unique_ptr<int>(); }));
   CHECK(*moves_only(4) == 4);
   CHECK(moves_only(4) == nullptr);
 
-  auto failing = idem::idempotent<"failing">([](int) -> int { throw std::domain_error("no"); },
+  auto failing = idem::idempotent<"failing">(function_of([](int) -> int { throw std::domain_error("no"); }),
                                              {.on_failure = OnFailure::lock}, store, idem::on_duplicate_return(-1));
   CHECK_THROWS_AS(failing(1), std::domain_error);
   CHECK_THROWS_AS(failing(1), std::domain_error);
 
   auto throwing = idem::idempotent<"throwing substitute">(
-      [](int number) { return number; }, store, idem::on_duplicate_return([]() -> int { throw std::logic_error("none"); }));
+      function_of([](int number) { return number; }), store,
+      idem::on_duplicate_return([]() -> int { throw std::logic_error("none"); }));
   CHECK(throwing(1) == 1);
   CHECK(throwing.try_call(1).verdict() == Verdict::duplicate);
   CHECK_FALSE(throwing.try_call(1).has_value());

@@ -95,11 +95,11 @@ TEST_CASE("SEC-01: an argument is in no record, no message and no event, however
   };
   idem::Options options{.on_failure = idem::OnFailure::lock, .on_conflict = idem::OnConflict::raise, .wait_timeout = 0s};
   auto charge = idem::idempotent<"charge">(
-      [](const std::string&, int amount) -> int {
+      function_of([](const std::string&, int amount) -> int {
         if (amount == 2) throw std::domain_error("declined");
         if (amount == 3) throw 42;
         return amount;
-      },
+      }),
       options, recorder, idem::key_from<0, 1>, idem::observe(events));
   note(charge.try_call(card, 1));
   note(charge.try_call(card, 1));
@@ -107,7 +107,8 @@ TEST_CASE("SEC-01: an argument is in no record, no message and no event, however
   note(charge.try_call(card, 2));
   note(charge.try_call(card, 3));
   note(charge.try_call(card, 3));
-  auto keyed = idem::idempotent<"charge keyed">([](int, const std::string&) { return 1; }, options, recorder,
+  auto keyed = idem::idempotent<"charge keyed">(
+      function_of([](int, const std::string&) { return 1; }), options, recorder,
                                                 idem::key_from<0>, idem::observe(events));
   note(keyed.try_call(1, card));
   note(keyed.try_call(1, std::string(card) + "1"));
@@ -211,9 +212,10 @@ TEST_CASE_TEMPLATE("KEY-13: the store failing for the second of two secrets mean
     return op == Op::claim && ++claims > 1 ? std::optional<idem::Reply>(unreachable()) : std::nullopt;
   });
   int runs = 0;
-  auto once = idem::idempotent<"rotated">([&](int) { return ++runs; }, broken,
+  auto once = idem::idempotent<"rotated">(function_of([&](int) { return ++runs; }), broken,
                                           idem::keyed_with(new_secret, {.previous = old_secret}));
-  auto before = idem::idempotent<"rotated">([&](int) { return ++runs; }, store, idem::keyed_with(old_secret));
+  auto before = idem::idempotent<"rotated">(
+      function_of([&](int) { return ++runs; }), store, idem::keyed_with(old_secret));
   const auto outcome = once.try_call(1);
   CHECK(outcome.verdict() == Verdict::unavailable);
   CHECK(outcome.error().effect == Effect::not_run);
@@ -293,7 +295,8 @@ TEST_CASE_TEMPLATE("SEC-04: results are sealed before a store sees them, and ope
   auto store = K::make(clock);
   Recorder<typename K::Store> recorder(store);
   int runs = 0;
-  auto once = idem::idempotent<"sealed">([&](int number) { ++runs; return Receipt{number, "for your eyes only"}; }, recorder,
+  auto once = idem::idempotent<"sealed">(
+      function_of([&](int number) { ++runs; return Receipt{number, "for your eyes only"}; }), recorder,
                                          idem::seal_with(toy_seal, toy_open));
   CHECK(once(1) == Receipt{1, "for your eyes only"});
   CHECK(once(1) == Receipt{1, "for your eyes only"});
@@ -302,7 +305,7 @@ TEST_CASE_TEMPLATE("SEC-04: results are sealed before a store sees them, and ope
   CHECK_FALSE(holds(recorder.handed(), "for your eyes only"));
 
   // A guard that doesn't know the key reads nothing, and runs nothing.
-  auto plain = idem::idempotent<"sealed">([&](int) { ++runs; return Receipt{}; }, recorder);
+  auto plain = idem::idempotent<"sealed">(function_of([&](int) { ++runs; return Receipt{}; }), recorder);
   CHECK(plain.try_call(1).verdict() == Verdict::corrupt);
   CHECK(plain.try_call(1).error().effect == Effect::ran);
   CHECK(runs == 1);
@@ -315,7 +318,8 @@ TEST_CASE("SEC-04: a sealed result that was moved to another key can't be opened
   std::vector<std::uint8_t> stolen;
   HookStore<LeaseStore> thief(store);
   int runs = 0;
-  auto once = idem::idempotent<"moved">([&](int) { return ++runs; }, thief, idem::seal_with(toy_seal, toy_open));
+  auto once = idem::idempotent<"moved">(
+      function_of([&](int) { return ++runs; }), thief, idem::seal_with(toy_seal, toy_open));
   static_cast<void>(once(1));
   static_cast<void>(once(2));
   const idem::Reply original = store.find(once.key(1));
@@ -336,7 +340,8 @@ TEST_CASE("SEC-05: messages of kept failures are sealed as well") {
   LeaseStore store = Leases::make(clock);
   Recorder<LeaseStore> recorder(store);
   auto once = idem::idempotent<"sealed failure">(
-      [](int) -> int { throw std::domain_error("the customer's name is Erika"); }, {.on_failure = idem::OnFailure::lock},
+      function_of([](int) -> int { throw std::domain_error("the customer's name is Erika"); }),
+      {.on_failure = idem::OnFailure::lock},
       recorder, idem::seal_with(toy_seal, toy_open));
   CHECK_THROWS_AS(once(1), std::domain_error);
   REQUIRE(!recorder.handed().empty());
@@ -349,7 +354,7 @@ TEST_CASE("SEC-04: a seal that throws or refuses costs the result, never the cal
   LeaseStore store = Leases::make(clock);
   int runs = 0;
   auto once = idem::idempotent<"broken seal">(
-      [&](int) { return ++runs; }, store,
+      function_of([&](int) { return ++runs; }), store,
       idem::seal_with(
           [](std::string_view, std::string_view) -> std::string { throw std::runtime_error("no key"); },
           [](std::string_view sealed, std::string_view) { return std::string(sealed); }));

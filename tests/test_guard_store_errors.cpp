@@ -55,7 +55,7 @@ TEST_CASE_TEMPLATE("CORE-14: a store that can't be reached at the claim means th
   HookStore<typename K::Store> broken(store, always_unreachable(Op::claim));
   int runs = 0;
   Events events;
-  auto once = idem::idempotent<"closed">([&](int) { return ++runs; }, broken, idem::observe(events));
+  auto once = idem::idempotent<"closed">(function_of([&](int) { return ++runs; }), broken, idem::observe(events));
   const auto outcome = once.try_call(1);
   CHECK(outcome.verdict() == Verdict::unavailable);
   CHECK(outcome.error().effect == Effect::not_run);
@@ -77,11 +77,11 @@ TEST_CASE_TEMPLATE("CORE-14: run_unguarded runs without protection, and only whe
   int runs = 0;
   Events events;
   auto once = idem::idempotent<"open">(
-      [&](int number) {
+      function_of([&](int number) {
         ++runs;
         if (number < 0) throw std::domain_error("mine");
         return runs;
-      },
+      }),
       {.on_store_error = OnStoreError::run_unguarded}, shaky, idem::observe(events));
   const auto first = once.try_call(1);
   CHECK(first.verdict() == Verdict::unguarded);
@@ -101,7 +101,7 @@ TEST_CASE_TEMPLATE("CORE-14: run_unguarded runs without protection, and only whe
 TEST_CASE("MEM-09: a full store refuses new calls, and run_unguarded is a choice there too") {
   ManualClock clock;
   idem::MemoryStore store(idem::MemoryStoreOptions{.max_entries = 1, .clock = clock});
-  auto once = idem::idempotent<"full">([](int number) { return number; }, store);
+  auto once = idem::idempotent<"full">(function_of([](int number) { return number; }), store);
   CHECK(once(1) == 1);
   CHECK(once.try_call(2).verdict() == Verdict::unavailable);
   CHECK(once.try_call(1).verdict() == Verdict::replayed);
@@ -118,7 +118,8 @@ TEST_CASE_TEMPLATE("CORE-09 T-27 T-29: a completion that fails keeps the value f
   });
   int runs = 0;
   Events events;
-  auto once = idem::idempotent<"unrecorded">([&](int) { return Receipt{++runs, "kept"}; }, broken, idem::observe(events));
+  auto once = idem::idempotent<"unrecorded">(
+      function_of([&](int) { return Receipt{++runs, "kept"}; }), broken, idem::observe(events));
   const auto outcome = once.try_call(1);
   CHECK(outcome.verdict() == Verdict::unrecorded);
   CHECK(outcome.error().effect == Effect::ran);
@@ -132,7 +133,8 @@ TEST_CASE_TEMPLATE("CORE-09 T-27 T-29: a completion that fails keeps the value f
   CHECK(runs == 1);
   CHECK(once(2) == Receipt{2, "kept"});
 
-  auto strict = idem::idempotent<"strict">([&](int) { return ++runs; }, {.on_unrecorded = OnUnrecorded::raise}, broken);
+  auto strict = idem::idempotent<"strict">(
+      function_of([&](int) { return ++runs; }), {.on_unrecorded = OnUnrecorded::raise}, broken);
   CHECK(throws_exactly<idem::UnrecordedError>([&] { return strict(1); }));
   CHECK(effect_of([&] { return strict(2); }) == Effect::ran);
   CHECK(strict.try_call(3).has_value());
@@ -145,7 +147,7 @@ TEST_CASE_TEMPLATE("CORE-09: where the abandonment fails as well, the key is sti
     return op == Op::claim || op == Op::find ? std::nullopt : std::optional<idem::Reply>(unreachable());
   });
   int runs = 0;
-  auto once = idem::idempotent<"all down">([&](int) { return ++runs; }, {.wait_timeout = 0s}, broken);
+  auto once = idem::idempotent<"all down">(function_of([&](int) { return ++runs; }), {.wait_timeout = 0s}, broken);
   CHECK(once.try_call(1).verdict() == Verdict::unrecorded);
   CHECK(store.find(once.key(1)).answer == Answer::running);
   CHECK_FALSE(once.try_call(1).has_value());
@@ -160,7 +162,7 @@ TEST_CASE_TEMPLATE("a completion that took effect though its answer was lost is 
     if (op == Op::complete) reply = unreachable();
   });
   int runs = 0;
-  auto once = idem::idempotent<"answer lost">([&](int) { return ++runs; }, lossy);
+  auto once = idem::idempotent<"answer lost">(function_of([&](int) { return ++runs; }), lossy);
   CHECK(once.try_call(1).verdict() == Verdict::unrecorded);
   CHECK(once.try_call(1).verdict() == Verdict::replayed);
   CHECK(once(1) == 1);
@@ -172,7 +174,8 @@ TEST_CASE_TEMPLATE("CORE-12 T-28 SER-08: a result that can't be kept is recorded
   auto store = K::make(clock);
   int runs = 0;
   Events events;
-  auto once = idem::idempotent<"oversized">([&](int size) { ++runs; return std::string(static_cast<std::size_t>(size), 'x'); },
+  auto once = idem::idempotent<"oversized">(
+      function_of([&](int size) { ++runs; return std::string(static_cast<std::size_t>(size), 'x'); }),
                                             {.max_result_bytes = 1000}, store, idem::observe(events));
   CHECK(once.try_call(10).verdict() == Verdict::executed);
   CHECK(once.try_call(10).verdict() == Verdict::replayed);
@@ -193,7 +196,7 @@ TEST_CASE_TEMPLATE("SER-08 T-30: a codec that throws keeps the value for its cal
   ManualClock clock;
   auto store = K::make(clock);
   int runs = 0;
-  auto fragile = idem::idempotent<"fragile">([&](int value) { ++runs; return Fragile{value}; }, store);
+  auto fragile = idem::idempotent<"fragile">(function_of([&](int value) { ++runs; return Fragile{value}; }), store);
   CHECK(fragile(-1).value == -1);
   CHECK(fragile.try_call(-1).verdict() == Verdict::unrecorded);
   CHECK(throws_exactly<idem::UnrecordedError>([&] { return fragile(-1); }));
@@ -201,7 +204,8 @@ TEST_CASE_TEMPLATE("SER-08 T-30: a codec that throws keeps the value for its cal
   CHECK(fragile(1).value == 1);
   CHECK(fragile(1).value == 1);
 
-  auto unreadable = idem::idempotent<"unreadable">([&](int value) { ++runs; return Unreadable{value}; }, store);
+  auto unreadable = idem::idempotent<"unreadable">(
+      function_of([&](int value) { ++runs; return Unreadable{value}; }), store);
   CHECK(unreadable(1).value == 1);
   const auto again = unreadable.try_call(1);
   CHECK(again.verdict() == Verdict::corrupt);
@@ -215,7 +219,7 @@ TEST_CASE("SER-02 T-35: a record that can't be read is neither absent nor run, a
   LeaseStore store = Leases::make(clock);
   int runs = 0;
   Events events;
-  auto once = idem::idempotent<"damaged">([&](int) { return ++runs; },
+  auto once = idem::idempotent<"damaged">(function_of([&](int) { return ++runs; }),
                                           {.on_in_doubt = idem::OnInDoubt::rerun, .on_store_error = OnStoreError::run_unguarded},
                                           store, idem::observe(events));
   CHECK(once(1) == 1);
@@ -232,10 +236,10 @@ TEST_CASE("SER-02 T-35: a record that can't be read is neither absent nor run, a
 TEST_CASE("KEY-16: a stored result of another shape is corrupt with effect ran, never run again") {
   ManualClock clock;
   LeaseStore store = Leases::make(clock);
-  auto before = idem::idempotent<"shape">([](int number) { return number; }, store);
+  auto before = idem::idempotent<"shape">(function_of([](int number) { return number; }), store);
   CHECK(before(1) == 1);
   int runs = 0;
-  auto after = idem::idempotent<"shape">([&](int) { ++runs; return std::string("text"); }, store);
+  auto after = idem::idempotent<"shape">(function_of([&](int) { ++runs; return std::string("text"); }), store);
   const auto outcome = after.try_call(1);
   CHECK(outcome.verdict() == Verdict::corrupt);
   CHECK(outcome.error().effect == Effect::ran);
@@ -251,7 +255,7 @@ TEST_CASE_TEMPLATE("a message that a store gives is passed on, whole and unchang
     reply.message = "bytes 4 to 7 are damaged";
     return op == Op::claim ? std::optional<idem::Reply>(std::move(reply)) : std::nullopt;
   });
-  auto once = idem::idempotent<"message">([](int number) { return number; }, broken);
+  auto once = idem::idempotent<"message">(function_of([](int number) { return number; }), broken);
   const auto outcome = once.try_call(1);
   CHECK(outcome.verdict() == Verdict::corrupt);
   CHECK(outcome.error().message.find("bytes 4 to 7 are damaged") != std::string::npos);

@@ -6,6 +6,7 @@
 #include <idem/testing/manual_clock.hpp>
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -41,6 +42,13 @@ struct AnyLeases {
   static constexpr bool objects = false;
   static Store make(const ManualClock& clock) { return Store(Leases::make(clock)); }
 };
+
+/// The function as a type that depends on its signature alone: guards of a file that are otherwise alike are instances of
+/// one template then, and these are what takes the compiler's time. Other callables: test_callables_*.cpp.
+template <class F>
+auto function_of(F function) {
+  return std::function(std::move(function));
+}
 
 /// A result that stores of bytes take apart field by field.
 struct Receipt {
