@@ -75,7 +75,7 @@ class RedisCluster {
 
   enum class Replicas { none, one_each };
 
-  /// Starts the servers, and returns before they act together: see `await_service`. `each`: of all of them.
+  /// Starts the servers, and returns before they are in service: see `await_service`. `each`: of all of them.
   explicit RedisCluster(Replicas replicas = Replicas::one_each, const RedisServerOptions& each = {})
       : count_(replicas == Replicas::none ? primaries : 2 * primaries) {
     for (std::size_t i = 0; i < count_; ++i) start(each);
@@ -94,10 +94,6 @@ class RedisCluster {
         (*this)[i].command({"CLUSTER", "MEET", "127.0.0.1", port, std::to_string(bus_ports_[j])});
       }
     }
-  }
-
-  /// A new node serves only two seconds after its start, which need not be waited for from the beginning.
-  RedisCluster& await_service() {
     wait_until("all nodes know each other", [&] {
       for (std::size_t i = 0; i < count_; ++i) {
         if ((*this)[i].command({"CLUSTER", "SLOTS"}).elements.size() != primaries) return false;
@@ -108,6 +104,10 @@ class RedisCluster {
       return true;
     });
     for (std::size_t i = primaries; i < count_; ++i) (*this)[i].command({"CLUSTER", "REPLICATE", ids_[i - primaries]});
+  }
+
+  /// A new node serves only two seconds after its start.
+  RedisCluster& await_service() {
     wait_until("the cluster is in service", [&] {
       for (std::size_t i = 0; i < count_; ++i) {
         if ((*this)[i].command({"CLUSTER", "INFO"}).text.find("cluster_state:ok") == std::string::npos) return false;
@@ -121,7 +121,7 @@ class RedisCluster {
       return true;
     });
     // Not before: on a busy machine a replica would take over from a primary that it hardly knows.
-    for (std::size_t i = 0; i < count_; ++i) (*this)[i].command({"CONFIG", "SET", "cluster-node-timeout", "600"});
+    for (std::size_t i = 0; i < count_; ++i) (*this)[i].command({"CONFIG", "SET", "cluster-replica-no-failover", "no"});
     return *this;
   }
 
@@ -184,8 +184,8 @@ class RedisCluster {
       RedisServerOptions options = each;
       options.arguments.insert(options.arguments.end(),
                                {"--cluster-enabled", "yes", "--cluster-port", std::to_string(bus),
-                                "--cluster-node-timeout", "3000", "--cluster-replica-validity-factor", "0",
-                                "--repl-ping-replica-period", "1"});
+                                "--cluster-node-timeout", "600", "--cluster-replica-validity-factor", "0",
+                                "--cluster-replica-no-failover", "yes", "--repl-ping-replica-period", "1"});
       if (each.tls) {
         options.arguments.insert(options.arguments.end(), {"--tls-cluster", "yes", "--tls-replication", "yes"});
       }
@@ -231,8 +231,7 @@ class SentinelGroup {
       if (!sentinel_password.empty())
         sentinel.command({"SENTINEL", "CONFIG", "SET", "sentinel-pass", sentinel_password});
       // They look at each other and at the servers every few seconds. Before Redis 7 nobody can make them hurry.
-      sentinel.ask({"SENTINEL", "DEBUG", "INFO-PERIOD", "200", "PUBLISH-PERIOD", "100", "PING-PERIOD", "100",
-                    "ASK-PERIOD", "100"});
+      sentinel.ask({"SENTINEL", "DEBUG", "INFO-PERIOD", "200", "PUBLISH-PERIOD", "100"});
       sentinel.command({"SENTINEL", "MONITOR", name, "127.0.0.1", std::to_string(servers_[0]->port()), "2"});
       sentinel.command({"SENTINEL", "SET", name, "down-after-milliseconds", "500", "failover-timeout", "2000"});
     }
@@ -250,6 +249,10 @@ class SentinelGroup {
       }
       return true;
     });
+    // A failover is judged by these, too.
+    for (const auto& sentinel : sentinels_) {
+      sentinel->ask({"SENTINEL", "DEBUG", "INFO-PERIOD", "10000", "PUBLISH-PERIOD", "2000"});
+    }
     return *this;
   }
 
