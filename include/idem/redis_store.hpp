@@ -194,8 +194,8 @@ class RedisStore {
   /// Calls `each(const RecordView&)` for every record that hasn't expired and can be read, without a lock: it may use
   /// the store. Records made or erased meanwhile may be shown or not, and one may be shown twice while the server's
   /// table shrinks (SCAN); in a cluster, those whose slot moves from node to node meanwhile may be shown twice or not
-  /// at all, here and to `purge`, `clear` and `stats`. What kept any of these from its end is told to `on_event`. Throws
-  /// what `each` throws, and std::bad_alloc.
+  /// at all, here and to `purge`, `clear` and `stats`. What keeps any of these from its end is told to `on_event`.
+  /// Throws what `each` throws, and std::bad_alloc.
   template <class Each>
   void for_each(Each&& each) {
     visit([&](const detail::StoredRecord& stored, Status status) {
@@ -250,9 +250,9 @@ class RedisStore {
 
   // What only a store on a server has.
 
-  /// Connects now rather than with the first operation, and makes and removes a record at each server: ok, or unavailable
-  /// with what would keep a claim from being made, such as a right that the user lacks. What is wrong with the server's
-  /// settings goes to `on_event`, or is the reason where RedisOptions::unsafe_server refuses it.
+  /// Connects now rather than with the first operation, and makes and removes a record at each server: ok, or
+  /// unavailable with what would keep a claim from being made, such as a right that is missing. What is wrong with the
+  /// server's settings goes to `on_event`, or is the reason where RedisOptions::unsafe_server refuses it.
   [[nodiscard]] Reply open() {
     if (sessions_ == nullptr) return unavailable("this store was moved from");
     Session& session = sessions_->current();

@@ -116,8 +116,9 @@ class Reach {
 
   /// Of what a script may not do the server doesn't say what it was: so it's told each command by itself. Always false.
   bool names_right(const Digest& key, Reason& why) {
-    static_cast<void>(lacks(key, {"TIME"}, why) || lacks(key, {"GET"}, why) || lacks(key, {"GETRANGE", "0", "0"}, why) ||
-                      lacks(key, {"SET", "", "XX", "PX", "1"}, why) || lacks(key, {"DEL"}, why));
+    static_cast<void>(lacks(key, {"TIME"}, why) || lacks(key, {"GET"}, why) ||
+                      lacks(key, {"GETRANGE", "0", "0"}, why) || lacks(key, {"SET", "", "XX", "PX", "1"}, why) ||
+                      lacks(key, {"DEL"}, why));
     return false;
   }
   bool lacks(const Digest& key, std::initializer_list<std::string_view> words, Reason& why) {

@@ -228,7 +228,9 @@ class Scan {
                             trouble_of(request.reply.root().text) != Trouble::foreign;
       if (sent != Sent::answered || is_error) {
         Request again;
-        if (!get(again, keys[i], enough)) complete = fail(again.why.empty() ? "a record can't be had" : again.why.view());
+        if (!get(again, keys[i], enough)) {
+          complete = fail(again.why.empty() ? std::string_view("a record can't be had") : again.why.view());
+        }
         show_one(again, keys[i], now, see);
       } else {
         show_one(request, keys[i], now, see);
