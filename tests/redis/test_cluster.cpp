@@ -45,7 +45,7 @@ support::Ahead<RedisCluster>& clusters() {
 }
 /// Without.
 support::Ahead<RedisCluster>& small_clusters() {
-  static support::Ahead<RedisCluster> ahead(2, [] { return std::make_unique<RedisCluster>(Replicas::none); });
+  static support::Ahead<RedisCluster> ahead(1, [] { return std::make_unique<RedisCluster>(Replicas::none); });
   return ahead;
 }
 
