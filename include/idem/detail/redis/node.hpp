@@ -26,6 +26,7 @@ class Node {
   Node& operator=(const Node&) = delete;
 
   Channel& channel() noexcept { return channel_; }
+  bool is_always_there() const noexcept { return sentinels_ == nullptr; }
   /// Of a server that is always at the same place.
   const Endpoint& endpoint() const noexcept { return endpoint_; }
 

@@ -5,9 +5,11 @@
 #include <idem/detail/config.hpp>
 #include <idem/detail/endian.hpp>
 #include <idem/detail/random.hpp>
+#include <idem/detail/redis/address.hpp>
 #include <idem/detail/redis/answers.hpp>
 #include <idem/detail/redis/call.hpp>
 #include <idem/detail/redis/command.hpp>
+#include <idem/detail/redis/node.hpp>
 #include <idem/detail/redis/nodes.hpp>
 #include <idem/detail/redis/reason.hpp>
 #include <idem/detail/redis/record.hpp>
@@ -46,7 +48,9 @@ class Reach {
       request.owner = new_owner_token();
       if (!request.owner) return fail(why, "the system has no random bytes for an owner token");
       Digest key;
-      if (finds_key(node, request.owner, key) && !works(key, request, why)) return false;
+      if (!finds_key(node, request.owner, key) || works(key, request, why)) continue;
+      if (node->is_always_there()) name_place(why, node->endpoint());
+      return false;
     }
     if (whole) why.clear();
     return whole;
