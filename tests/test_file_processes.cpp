@@ -372,7 +372,7 @@ TEST_CASE("T-82, T-18: while owners come and go, and the files of the dead are s
     std::atomic<int> wrong;
   };
   const Shared<Board> board;
-  { FileStore(place.path(), quick()).open(); }
+  REQUIRE(FileStore(place.path(), quick()).open().answer == Answer::ok);
   const std::uint64_t lock = inode_of(place / "lock");
   REQUIRE(lock != 0);
   std::vector<std::unique_ptr<Child>> children;

@@ -276,7 +276,7 @@ class FileStore {
 
   /// Opens the directory now rather than with the first operation: ok, unavailable with the reason, or corrupt where it
   /// is damaged.
-  Reply open() {
+  [[nodiscard]] Reply open() {
     bool damaged = false;
     Reply reply = with_core([&](detail::file::FileCore& core) { damaged = static_cast<bool>(core.state.damage); });
     if (damaged) {

@@ -176,7 +176,7 @@ TEST_CASE("RFT-01: a server that may lose records is warned of once, or refused 
   CHECK(warnings(options_for(safe)) == "");
 }
 
-TEST_CASE("RFT-01: a server that is older than the scripts need is refused, and says so at once") {
+TEST_CASE("RFT-01 RLU-15: a server that is older than the scripts need is refused, and says so at once") {
   std::atomic<int> scripts{0};
   support::RespServer server([&](support::RespConnection& link) {
     for (RespCommand command = link.next(4); !command.empty(); command = link.next(4)) {
