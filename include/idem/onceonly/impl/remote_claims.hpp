@@ -30,7 +30,8 @@ class RemoteClaims {
   /// REQUIRES: the entry is locked, and the key's. Afterwards, where the answer is acquired, the entry's record is the
   /// caller's.
   Reply claim(LeaseEntry& entry, const Key& key, const ClaimRequest& request) {
-    if (entry.release_owed) return as_is(entry, Answer::in_doubt);
+    if (entry.release_owed && RemoteCore::held(entry)) return as_is(entry, Answer::in_doubt);
+    entry.release_owed = false;
     if (RemoteCore::held(entry)) {
       std::optional<Reply> reply = claim_held(entry, request);
       if (reply.has_value()) return std::move(*reply);
@@ -137,7 +138,7 @@ class RemoteClaims {
     }
     const bool fresh = !tells || (version != 0 ? version == 1 : *told.date - *first < std::chrono::seconds(2));
 
-    const std::uint64_t floor = RemoteCore::epoch_of(first.value_or(core_.clock.now()), version);
+    const std::uint64_t floor = RemoteCore::epoch_of(first.value_or(core_.about_now(told.date)), version);
     protocol::Transition claimed;
     if (fresh) {
       claimed = protocol::claim(nullptr, request, core_.clock.now(), false, floor);

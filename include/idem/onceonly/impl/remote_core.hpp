@@ -101,7 +101,10 @@ class RemoteCore {
     const std::int64_t seconds = lease_seconds(options.doubt_lease);
     const std::int64_t asked = idem::detail::boot_micros();
     if (entry.sure_until - asked <= seconds * 1'000'000) return;
-    if (api.extend(entry.text, entry.lease_id, seconds).meaning == Meaning::done) note_lease(entry, seconds, asked);
+    const Meaning meaning = api.extend(entry.text, entry.lease_id, seconds).meaning;
+    if (meaning == Meaning::done) note_lease(entry, seconds, asked);
+    // The service may have the outcome by a request whose answer was lost: it's asked again.
+    if (meaning == Meaning::not_held) entry.sure_until = 0;
   }
 
   /// A number that grows with every lease of a key, whatever became of its records, by the service's own clock and
@@ -111,6 +114,13 @@ class RemoteCore {
     const std::int64_t most = std::int64_t{1} << 40;
     return static_cast<std::uint64_t>(micros) +
            (static_cast<std::uint64_t>((std::max)(std::int64_t{1}, (std::min)(version, most))) << 10);
+  }
+  /// What stands for `first_seen` where the service doesn't tell it: its time as far as its `Date` says, to the second,
+  /// and within that this machine's, whose clock may be wrong.
+  TimePoint about_now(const std::optional<TimePoint>& date) const noexcept {
+    const TimePoint here = clock.now();
+    if (!date.has_value()) return here;
+    return (std::min)((std::max)(here, *date), later(*date, std::chrono::microseconds(999'999)));
   }
   /// Of a record whose owner is elsewhere: always the same for one lease, and nobody's.
   static Ownership stranger(const Digest& key, std::uint64_t epoch) noexcept {
@@ -252,6 +262,7 @@ class RemoteCore {
 
  private:
   static constexpr std::int64_t longest_sleep = 60'000'000;
+  static constexpr std::int64_t soon = 50'000;
   static constexpr std::int64_t a_day = std::int64_t{24} * 3600 * 1'000'000;
 
   void work() {
@@ -282,18 +293,22 @@ class RemoteCore {
     Ownership owner;
     std::int64_t next = now + longest_sleep;
     TimePoint until;
-    std::int64_t sure = 0;
+    std::int64_t sure = 0;  // until when the lease was prolonged, if it was
     {
-      const LeaseTable::Locked entry = table.lock(shared);
+      const LeaseTable::Locked entry = table.try_lock(shared);
+      // Whoever has it may be waiting for an answer, and others' leases don't.
+      if (!entry) return now + soon;
       if (!entry->known) return next;
       owner = entry->record.owner;
       if (entry->release_owed) {
         if (now < entry->renew_at) return entry->renew_at;
-        const Meaning meaning = api.cancel(entry->text, entry->lease_id, "released", &stopped_).meaning;
-        if (meaning == Meaning::done || now >= entry->sure_until) {
-          // Given back, or ended by itself: then the service calls it a doubt, and so it has to be.
+        const Meaning meaning = api.cancel(entry->text, entry->lease_id, "released", patience(*entry, now)).meaning;
+        const bool gone = meaning == Meaning::done || meaning == Meaning::not_held;
+        if (gone || now >= entry->sure_until) {
+          // Given back, now or by an answer that was lost; or ended by itself: then the service calls it a doubt, and
+          // so it has to be.
           entry->release_owed = false;
-          if (meaning == Meaning::done) entry->known = false;
+          if (gone) entry->known = false;
           return next;
         }
         entry->renew_at = now + 1'000'000;
@@ -302,7 +317,7 @@ class RemoteCore {
       if (!entry->watched) return next;
       if (now < entry->renew_at) return entry->renew_at;
       const std::int64_t seconds = lease_seconds(entry->lease);
-      const Meaning meaning = api.extend(entry->text, entry->lease_id, seconds, &stopped_).meaning;
+      const Meaning meaning = api.extend(entry->text, entry->lease_id, seconds, patience(*entry, now)).meaning;
       if (meaning == Meaning::done) {
         note_lease(*entry, seconds, now);
         until = entry->record.lease_until;
@@ -322,11 +337,18 @@ class RemoteCore {
     if (lost) {
       watches.tell(owner);
       changed();
-    } else {
+    } else if (sure != 0) {
       watches.renewed(owner, until);
       watches.sure_until(owner, sure);
     }
     return next;
+  }
+
+  /// Of the keeper's requests: it tries again by itself, and looks after others meanwhile. Not more than half of what
+  /// is left, so that there is time for another try.
+  Patience patience(const LeaseEntry& entry, std::int64_t now) const noexcept {
+    const std::int64_t left = (std::max)((entry.sure_until - now) / 2, std::int64_t{100'000});
+    return {&stopped_, true, std::chrono::microseconds(left)};
   }
 
   struct Waiting {
