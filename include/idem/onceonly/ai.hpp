@@ -35,7 +35,7 @@ class AiCalls : public impl::Calls {
     Json body{{"key", key}};
     impl::add_member(body, "ttl", impl::wire_ttl(options.ttl, "RunOptions::ttl"));
     impl::add_member(body, "metadata", with_run_id(options.metadata, options.run_id, "RunOptions::metadata"));
-    return impl::read_ai_run(post("/ai/run", std::move(body)));
+    return impl::read_job<AiRun>(post("/ai/run", std::move(body)));
   }
   std::future<AiRun> run_async(std::string key, RunOptions options = {}) const {
     return on_thread(*this, [key = std::move(key), options = std::move(options)](const AiCalls& self) {
@@ -57,12 +57,12 @@ class AiCalls : public impl::Calls {
     return on_thread(*this, [options = std::move(options)](const AiCalls& self) { return self.run_tool(options); });
   }
 
-  AiStatus status(const std::string& key) const { return impl::read_ai_status(get("/ai/status", key)); }
+  AiStatus status(const std::string& key) const { return impl::read_job<AiStatus>(get("/ai/status", {{"key", key}})); }
   std::future<AiStatus> status_async(std::string key) const {
     return on_thread(*this, [key = std::move(key)](const AiCalls& self) { return self.status(key); });
   }
 
-  AiResult result(const std::string& key) const { return impl::read_ai_result(get("/ai/result", key)); }
+  AiResult result(const std::string& key) const { return impl::read_job<AiResult>(get("/ai/result", {{"key", key}})); }
   std::future<AiResult> result_async(std::string key) const {
     return on_thread(*this, [key = std::move(key)](const AiCalls& self) { return self.result(key); });
   }
@@ -164,7 +164,7 @@ class AiCalls : public impl::Calls {
   }
 
   Json extend(const std::string& key, const std::string& lease_id, const ExtendOptions& options = {}) const {
-    return extend(key, lease_id, options, nullptr);
+    return extend(key, lease_id, impl::wire_ttl(options.ttl, "ExtendOptions::ttl"), nullptr);
   }
   std::future<Json> extend_async(std::string key, std::string lease_id, ExtendOptions options = {}) const {
     return on_thread(*this, [key = std::move(key), lease_id = std::move(lease_id), options](const AiCalls& self) {
@@ -209,30 +209,13 @@ class AiCalls : public impl::Calls {
   }
 
  private:
-  Json get(const char* path, const std::string& key) const {
-    impl::Call call;
-    call.path = path;
-    call.query = {{"key", key}};
-    return session().call(call);
-  }
-  Json post(const char* path, Json body, const Cancellation* cancellation = nullptr) const {
-    impl::Call call;
-    call.method = "POST";
-    call.path = path;
-    call.body = std::move(body);
-    call.patience.cancellation = cancellation;
-    return session().call(call);
-  }
-
-  Json extend(const std::string& key, const std::string& lease_id, const ExtendOptions& options,
-              const Cancellation* cancellation) const {
-    return extend(key, lease_id, impl::wire_ttl(options.ttl, "ExtendOptions::ttl"), cancellation);
-  }
   Json extend(const std::string& key, const std::string& lease_id, const std::optional<std::int64_t>& ttl,
               const Cancellation* cancellation) const {
     Json body{{"key", key}, {"lease_id", lease_id}};
     impl::add_member(body, "ttl", ttl);
-    return post("/ai/extend", std::move(body), cancellation);
+    impl::Call call = impl::post_call("/ai/extend", std::move(body));
+    call.patience.cancellation = cancellation;
+    return session().call(call);
   }
   void extend_quietly(const std::string& key, const std::string& lease_id, const std::optional<std::int64_t>& ttl,
                       const Cancellation* cancellation) const {

@@ -14,6 +14,7 @@
 #include <idem/onceonly/impl/check_lock_api.hpp>
 #include <idem/onceonly/impl/digest_hash.hpp>
 #include <idem/onceonly/impl/lease_api.hpp>
+#include <idem/onceonly/impl/store_parts.hpp>
 #include <idem/onceonly/json.hpp>
 #include <idem/protocol.hpp>
 #include <idem/store.hpp>
@@ -49,7 +50,7 @@ struct CheckLockWithOptions {
 /// for again by the client or by a later call.
 ///
 /// A handle: copies share what they remember. Thread safety: every member from any thread.
-class CheckLockStore {
+class CheckLockStore : public impl::Unlisted {
  public:
   // Nothing is kept: so that a result needs no codec.
   static constexpr Keeps keeps = Keeps::objects;
@@ -63,7 +64,7 @@ class CheckLockStore {
   TimePoint now() const noexcept { return shared_->clock.now(); }
 
   Reply claim(const Key& key, const ClaimRequest& request, LeaseWatch*) {
-    if (!request.owner) return refusal(Answer::unavailable, "there is no owner");
+    if (!request.owner) return impl::reply_of(Answer::unavailable, "there is no owner");
     return guarded(key, [&](std::unique_lock<std::mutex>& lock, const Digest& digest) {
       drop_expired();
       Local& local = shared_->locals[digest];
@@ -72,9 +73,9 @@ class CheckLockStore {
       const protocol::Transition claimed =
           protocol::claim(local.record.has_value() ? &*local.record : nullptr, request, now(), false, next_epoch());
       if (claimed.answer != Answer::acquired || claimed.change == protocol::Change::none)
-        return answer(claimed.answer, claimed.next);
+        return impl::reply_of(claimed.answer, claimed.next);
       local.record = claimed.next;
-      if (!ask) return ended_at_once(digest, request, answer(Answer::acquired, claimed.next));
+      if (!ask) return ended_at_once(digest, request, impl::reply_of(Answer::acquired, claimed.next));
       return asked(lock, digest, key, request, claimed.next);
     });
   }
@@ -120,16 +121,6 @@ class CheckLockStore {
     }
   }
 
-  template <class Each>
-  void for_each(Each&&) {}
-  PurgeResult purge(const PurgeOptions&) { return {0, 0, false}; }
-  std::size_t clear() { return 0; }
-  StoreStats stats() {
-    StoreStats none;
-    none.available = false;
-    return none;
-  }
-
  private:
   /// Times are those of boot_micros(), which goes on while the machine sleeps.
   struct Local {
@@ -159,36 +150,15 @@ class CheckLockStore {
     std::int64_t next_sweep = 0;
   };
 
-  static Reply answer(Answer answer, const Record& record) {
-    Reply reply;
-    reply.answer = answer;
-    reply.record = record;
-    return reply;
-  }
-  static Reply refusal(Answer answer, std::string why) {
-    Reply reply;
-    reply.answer = answer;
-    reply.message = std::move(why);
-    return reply;
-  }
-
   /// By a child of fork, in which nobody knows who holds the mutex.
   bool inherited() const noexcept { return idem::detail::process_generation() != shared_->generation; }
 
   template <class Act>
   Reply guarded(const Key& key, Act act) {
-    if (!key.valid()) return refusal(Answer::unavailable, "the key is empty");
-    if (inherited()) {
-      return refusal(Answer::unavailable, "this store belongs to the parent of this process; make one in the child");
-    }
-    IDEM_TRY {
+    return impl::operate(key, inherited(), "out of memory, or metadata that isn't UTF-8", [&] {
       std::unique_lock lock(shared_->mutex);
       return act(lock, key.digest());
-    }
-    IDEM_CATCH_UNWIND
-    IDEM_CATCH_ALL {
-      return refusal(Answer::unavailable, "out of memory");
-    }
+    });
   }
 
   /// Above the clock, so that another process that gets the lock later has a greater one.
@@ -256,27 +226,27 @@ class CheckLockStore {
         local.until = end_of(since, (std::min)(seconds, told.result.ttl));
         local.maybe_until = 0;
         forget.keep = true;
-        return ended_at_once(digest, request, answer(Answer::acquired, record));
+        return ended_at_once(digest, request, impl::reply_of(Answer::acquired, record));
       case impl::LockTold::Kind::duplicate: {
         if (local.may_be_ours()) {
           local.record->abandoned = true;
           forget.keep = true;
-          return answer(Answer::in_doubt, *local.record);
+          return impl::reply_of(Answer::in_doubt, *local.record);
         }
         Record other = record;
         other.owner = {};
         other.started_at = other.finished_at =
             impl::time_in(told.result.first_seen_at.value_or("")).value_or(TimePoint());
         other.state = State::completed;
-        Reply reply = answer(Answer::completed, other);
+        Reply reply = impl::reply_of(Answer::completed, other);
         reply.payload = Payload(PayloadKind::nothing, nullptr, nullptr);
         return reply;
       }
       case impl::LockTold::Kind::down:
-        return refusal(Answer::unavailable, told.message);
+        return impl::reply_of(Answer::unavailable, told.message);
       default:
         // An answer all the same: not a reason to run without protection.
-        return refusal(Answer::refused, told.message);
+        return impl::reply_of(Answer::refused, told.message);
     }
   }
 
@@ -308,7 +278,7 @@ class CheckLockStore {
         local.maybe_until = 0;
       }
       shared_->changed.notify_all();
-      return answer(changed.answer, changed.next);
+      return impl::reply_of(changed.answer, changed.next);
     });
   }
 

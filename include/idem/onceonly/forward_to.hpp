@@ -110,17 +110,13 @@ class ForwardTo {
     const char* const status = finished && info.verdict != Verdict::failed ? "completed" : "failed";
     if (finished) forget(key.digest(), false);
     IDEM_TRY {
-      impl::Call call;
-      call.method = "POST";
-      call.path = "/events";
       Json body{{"run_id", name_of(key)}, {"type", "idem.call"}, {"status", status}};
       if (started != 0) body["duration_ms"] = (idem::detail::boot_micros() - started) / 1000;
       // No text of an exception: nobody knows what is in it.
       body["data"] = Json{{"verdict", std::string(name_of_verdict(info))},
                           {"effect", std::string(name_of_effect(info))},
                           {"attempt", attempt}};
-      call.body = std::move(body);
-      const Response response = shared_->session->exchange(call);
+      const Response response = shared_->session->exchange(impl::post_call("/events", std::move(body)));
       if (response.failure != TransportFailure::none)
         return "the OnceOnly service wasn't told how the call ended: " + response.message;
       if (response.status < 200 || response.status >= 300)

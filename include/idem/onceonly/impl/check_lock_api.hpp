@@ -30,15 +30,12 @@ inline std::optional<std::int64_t> wire_ttl(const std::optional<Duration>& ttl, 
 
 inline Call check_lock_call(const std::string& key, const std::optional<std::int64_t>& ttl,
                             const CheckLockOptions& options) {
-  Call call;
-  call.method = "POST";
-  call.path = "/check-lock";
-  call.request_id = options.request_id.value_or("");
   Json body = Json::object();
   body["key"] = key;
   if (ttl.has_value()) body["ttl"] = *ttl;
   if (options.metadata.has_value()) body["metadata"] = *options.metadata;
-  call.body = std::move(body);
+  Call call = post_call("/check-lock", std::move(body));
+  call.request_id = options.request_id.value_or("");
   return call;
 }
 

@@ -140,16 +140,10 @@ class LeaseApi {
 
  private:
   Response get(const char* path, const std::string& key) const {
-    Call call;
-    call.path = path;
-    call.query = {{"key", key}};
-    return session_->exchange(call);
+    return session_->exchange(get_call(path, {{"key", key}}));
   }
   Response post(const char* path, Json body, const Patience& patience = {}) const {
-    Call call;
-    call.method = "POST";
-    call.path = path;
-    call.body = std::move(body);
+    Call call = post_call(path, std::move(body));
     call.patience = patience;
     return session_->exchange(call);
   }

@@ -15,6 +15,7 @@
 #include <idem/onceonly/impl/lease_api.hpp>
 #include <idem/onceonly/impl/lease_table.hpp>
 #include <idem/onceonly/impl/quiet_thread.hpp>
+#include <idem/onceonly/impl/store_parts.hpp>
 #include <idem/onceonly/remote_options.hpp>
 #include <idem/payload.hpp>
 #include <idem/protocol.hpp>
@@ -37,13 +38,6 @@
 IDEM_BEGIN_NAMESPACE
 namespace onceonly {
 namespace impl {
-
-inline Reply remote_reply(Answer answer, std::string message) {
-  Reply reply;
-  reply.answer = answer;
-  reply.message = std::move(message);
-  return reply;
-}
 
 /// How long a lease has to be asked for so that it lasts at least this long: whole seconds. Not less than three, so
 /// that a key that was leased before is older than one that wasn't by more than the second that dates are written to.
@@ -179,10 +173,10 @@ class RemoteCore {
       case Meaning::failed:
         return finished(entry);
       case Meaning::down:
-        return remote_reply(Answer::unavailable, std::move(told.message));
+        return reply_of(Answer::unavailable, std::move(told.message));
       default:
         // An answer all the same: not a reason to run without protection.
-        return remote_reply(Answer::refused, std::move(told.message));
+        return reply_of(Answer::refused, std::move(told.message));
     }
   }
 
@@ -191,8 +185,8 @@ class RemoteCore {
     entry.known = false;
     const Told told = api.result(entry.text);
     if (told.meaning != Meaning::completed && told.meaning != Meaning::failed) {
-      if (told.meaning == Meaning::down) return remote_reply(Answer::unavailable, told.message);
-      return remote_reply(Answer::refused, told.message.empty() ? "the service doesn't give the result" : told.message);
+      if (told.meaning == Meaning::down) return reply_of(Answer::unavailable, told.message);
+      return reply_of(Answer::refused, told.message.empty() ? "the service doesn't give the result" : told.message);
     }
     const std::optional<Json> result = object_of(told.body, "result");
     const std::optional<Json> kept = result.has_value() ? object_of(*result, "idem") : std::nullopt;
@@ -207,15 +201,15 @@ class RemoteCore {
         reply.payload = Payload(PayloadKind::lost, static_cast<const std::uint8_t*>(nullptr), std::size_t{0});
         return reply;
       }
-      return remote_reply(Answer::corrupt, "the service's result isn't one of idem's");
+      return reply_of(Answer::corrupt, "the service's result isn't one of idem's");
     }
     std::vector<std::uint8_t> bytes;
     idem::detail::StoredRecord stored;
     const char* why = "the service's record isn't base64";
     if (!unbase64(*text, bytes) || !idem::detail::decode_record(bytes.data(), bytes.size(), stored, why))
-      return remote_reply(Answer::corrupt, why);
-    if (!(stored.key == entry.digest)) return remote_reply(Answer::corrupt, "the record belongs to another key");
-    if (stored.record.state == State::in_progress) return remote_reply(Answer::corrupt, "the record isn't finished");
+      return reply_of(Answer::corrupt, why);
+    if (!(stored.key == entry.digest)) return reply_of(Answer::corrupt, "the record belongs to another key");
+    if (stored.record.state == State::in_progress) return reply_of(Answer::corrupt, "the record isn't finished");
     Reply reply;
     reply.answer = stored.record.state == State::completed ? Answer::completed : Answer::failed;
     reply.record = stored.record;

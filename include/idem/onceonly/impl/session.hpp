@@ -52,6 +52,20 @@ struct Call {
   Patience patience = {};
 };
 
+inline Call get_call(std::string path, std::vector<Header> query = {}) {
+  Call call;
+  call.path = std::move(path);
+  call.query = std::move(query);
+  return call;
+}
+inline Call post_call(std::string path, Json body) {
+  Call call;
+  call.method = "POST";
+  call.path = std::move(path);
+  call.body = std::move(body);
+  return call;
+}
+
 class Session {
  public:
   explicit Session(ClientOptions options)
