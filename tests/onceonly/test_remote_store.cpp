@@ -339,6 +339,13 @@ TEST_CASE("hostile records are corrupt, and never run anything") {
     server.fail({.path = "/ai/result", .status = 200, .body = std::string(R"({"status":"completed","result":)") + result + "}"});
     CHECK(guard.try_call(1).verdict() == Verdict::corrupt);
   }
+  // A record that is whole, but another call's.
+  CHECK(guard.try_call(5).verdict() == Verdict::executed);
+  const auto named = [&guard](int n) { return "idem:" + guard.key(n).text(); };
+  const Json elsewhere = here.client.ai.lease(named(6));
+  here.client.ai.complete(named(6), elsewhere["lease_id"], {.result = here.client.ai.result(named(5)).result});
+  CHECK(guard.try_call(6).verdict() == Verdict::corrupt);
+  runs = 0;
   // Reported as failed by somebody else: known to have ended, with nothing to replay.
   const Json second = here.client.ai.lease("idem:" + idem::make_key("f", 2).text());
   here.client.ai.fail("idem:" + idem::make_key("f", 2).text(), second["lease_id"], "by hand");
