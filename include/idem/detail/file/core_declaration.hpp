@@ -359,7 +359,6 @@ class FileCore {
     const Appended target = appended_;
     synced_next_ = target.sequence;
     const Bell served = sync_bells_[syncs_ % 2].bell();
-    served.expect_sleepers();  // those who waited with this thread, which alone was woken
     guard.unlock();
     const Problem problem = sync_now(target);
     guard.lock();
@@ -367,8 +366,13 @@ class FileCore {
     group_.end(monotonic_micros());
     const Bell waiting = sync_bells_[++syncs_ % 2].bell();
     guard.unlock();
-    // First of all somebody who goes on with what was appended meanwhile, so that the disk needn't wait.
-    waiting.ring(problem ? all_sleepers : one_sleeper);
+    // First of all somebody who goes on with what was appended meanwhile, so that the disk needn't wait. The others are
+    // woken by the end of that, which may have come by now if this thread was slow.
+    if (problem) {
+      waiting.ring(all_sleepers);
+    } else {
+      waiting.ring_for_one();
+    }
     served.ring(all_sleepers);
     return problem;
   }
