@@ -377,9 +377,9 @@ class FileCore {
     return problem;
   }
 
-  /// Sleeps until the fdatasync that runs or is about to, or the next one, has ended, or for `micros`, or for no reason;
-  /// then without `guard`, for which those who were woken together would queue up again. Who is woken to lead may find
-  /// that another process did, and leaves the others to wake up by themselves.
+  /// Sleeps until the fdatasync that runs or is about to, or the next one, has ended, or for `micros`, or for no
+  /// reason; then without `guard`, for which those who were woken together would queue up again. Who is woken to lead
+  /// may find that another process did, and leaves the others to wake up by themselves.
   void await_sync(std::unique_lock<std::mutex>& guard, bool this_one, std::int64_t micros = 2000) {
     const Bell bell = sync_bells_[(syncs_ + (this_one ? 0 : 1)) % 2].bell();
     const std::uint32_t ticket = bell.ticket();

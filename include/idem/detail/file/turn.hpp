@@ -55,8 +55,8 @@ class BasicTurn {
     wake_one(free_);
   }
 
-  /// Wakes one who sleeps although it's free, as the last release may have left it in favour of those who use it one after
-  /// the other. For somebody who did and now goes on to something that takes long.
+  /// Wakes one who sleeps although it's free, as the last release may have left it in favour of those who use it one
+  /// after the other. For somebody who did and now goes on to something that takes long.
   void leave() noexcept {
     if (asleep_.load() == 0 || taken_.load() || wanted()) return;
     if (first_in_line_.load()) return wake_one(first_free_);
