@@ -1,4 +1,5 @@
 // Everything that can be called can be guarded, under a given name or under its own.
+// Compiled by itself: a function's own name begins with the namespaces that stand here.
 #include <idem/idem.hpp>
 
 #include <doctest/doctest.h>

@@ -5,7 +5,10 @@
 #include "golden_cases.hpp"
 
 #include <cstdio>
+#include <fstream>
 #include <map>
+#include <string>
+#include <vector>
 
 int main(int argc, char** argv) {
   bool write = false;

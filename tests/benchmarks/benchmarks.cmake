@@ -1,0 +1,31 @@
+# That the benchmarks still compile, one entry for each, shown as disabled where what it is compared with is missing.
+set(idem_includes_memory_bench benchmark/benchmark.h tbb/concurrent_hash_map.h)
+set(idem_includes_file_bench sqlite3.h lmdb.h)
+set(idem_includes_redis_bench hiredis/hiredis.h)
+if(CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
+  file(GLOB benchmarks CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/benchmarks/*_bench.cpp")
+  foreach(source IN LISTS benchmarks)
+    get_filename_component(name "${source}" NAME_WE)
+    set(folders "")
+    set(missing "")
+    foreach(header IN LISTS idem_includes_${name})
+      find_path(IDEM_FOLDER_OF_${header} ${header})
+      mark_as_advanced(IDEM_FOLDER_OF_${header})
+      if(IDEM_FOLDER_OF_${header})
+        list(APPEND folders "-idirafter${IDEM_FOLDER_OF_${header}}")
+      else()
+        list(APPEND missing ${header})
+      endif()
+    endforeach()
+    add_test(NAME benchmarks.${name}
+             COMMAND "${CMAKE_CXX_COMPILER}" -std=c++20 -fsyntax-only
+                     "$<TARGET_PROPERTY:idem_warnings,INTERFACE_COMPILE_OPTIONS>" "-I${PROJECT_SOURCE_DIR}/include"
+                     ${folders} "${source}"
+             COMMAND_EXPAND_LISTS)
+    set_tests_properties(benchmarks.${name} PROPERTIES TIMEOUT 300 LABELS benchmarks)
+    if(missing)
+      message(STATUS "benchmarks.${name} is disabled: no ${missing}")
+      set_tests_properties(benchmarks.${name} PROPERTIES DISABLED ON)
+    endif()
+  endforeach()
+endif()
