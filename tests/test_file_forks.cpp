@@ -21,7 +21,7 @@
 #include <spawn.h>
 #include <sys/syscall.h>
 
-extern char** environ;
+extern "C" char** environ;
 
 using namespace other_processes;
 

@@ -28,7 +28,7 @@ using file::Problem;
 using file::SharedPage;
 using file::StoreLock;
 
-extern char** environ;
+extern "C" char** environ;
 
 namespace {
 

@@ -32,7 +32,7 @@ using file::OwnerFile;
 using file::OwnerSweep;
 using file::Problem;
 
-extern char** environ;
+extern "C" char** environ;
 
 namespace {
 
