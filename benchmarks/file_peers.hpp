@@ -361,7 +361,6 @@ class JournalPeer : public Peer {
       target_ = written_;
       const std::uint64_t target = target_;
       const idem::detail::file::Bell served = bell_of(round_);
-      served.expect_sleepers();
       lock.unlock();
       require(::fdatasync(file_) == 0, "fdatasync");
       lock.lock();
@@ -370,7 +369,7 @@ class JournalPeer : public Peer {
       synced_.store(target);
       const idem::detail::file::Bell waiting = bell_of(++round_);
       lock.unlock();
-      waiting.ring(idem::detail::one_sleeper);
+      waiting.ring_for_one();
       served.ring(idem::detail::all_sleepers);
       return;
     }

@@ -327,7 +327,8 @@ void print_round_trips(RedisServer& server) {
 
 /// idem on three primaries and on one, in turns.
 void compare_cluster(const Settings& settings) {
-  support::RedisCluster cluster({}, false);
+  support::RedisCluster cluster(support::RedisCluster::Replicas::none);
+  cluster.await_service();
   RedisServer server;
   idem::RedisOptions there;
   there.cluster_nodes = cluster.addresses();

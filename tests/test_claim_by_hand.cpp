@@ -6,6 +6,8 @@
 #include <doctest/doctest.h>
 
 #include <chrono>
+#include <coroutine>
+#include <exception>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -353,6 +355,60 @@ TEST_CASE("an empty key is claimed by nobody") {
   CHECK_FALSE(claim.acquired());
   CHECK(claim.status() == Answer::unavailable);
   CHECK(store.stats().records == 0);
+}
+
+namespace {
+
+/// A coroutine that claims, works when it's resumed, and completes when it's resumed once more.
+class Job {
+ public:
+  struct promise_type {
+    Job get_return_object() { return Job(std::coroutine_handle<promise_type>::from_promise(*this)); }
+    std::suspend_never initial_suspend() noexcept { return {}; }
+    std::suspend_always final_suspend() noexcept { return {}; }
+    void return_void() {}
+    void unhandled_exception() { std::terminate(); }
+  };
+
+  explicit Job(std::coroutine_handle<promise_type> handle) : handle_(handle) {}
+  Job(Job&& other) noexcept : handle_(std::exchange(other.handle_, {})) {}
+  Job& operator=(Job&&) = delete;
+  ~Job() {
+    if (handle_) handle_.destroy();
+  }
+
+  void resume() { handle_.resume(); }
+
+ private:
+  std::coroutine_handle<promise_type> handle_;
+};
+
+template <class Store>
+Job job(Store& store, int& effects) {
+  Claim claim = idem::claim(store, key);
+  co_await std::suspend_always();
+  if (!claim.acquired()) co_return;
+  ++effects;
+  co_await std::suspend_always();
+  static_cast<void>(claim.complete(std::string("done")));
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("CXX-07: a coroutine destroyed while it's suspended leaves its call in doubt, before and after the effect",
+                   Store, MemoryStore, LeaseStore) {
+  for (const int resumed : {0, 1, 2}) {
+    CAPTURE(resumed);
+    Store store;
+    int effects = 0;
+    {
+      Job suspended = job(store, effects);
+      CHECK(next(store).status() == Answer::running);
+      for (int i = 0; i < resumed; ++i) suspended.resume();
+    }
+    CHECK(effects == (resumed == 0 ? 0 : 1));
+    CHECK(next(store).status() == (resumed == 2 ? Answer::completed : Answer::in_doubt));
+  }
 }
 
 }  // namespace claim_by_hand

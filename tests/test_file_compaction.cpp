@@ -304,7 +304,7 @@ TEST_CASE("FDU-06: a poisoned journal refuses, replays what is on disk, and reco
 
 TEST_CASE("FDU-06: the mark of a failed fdatasync outlives the page, and so a restart of the machine") {
   Directory place;
-  { FileStore(place.path(), with(Durability::power)).open(); }
+  REQUIRE(FileStore(place.path(), with(Durability::power)).open().answer == Answer::ok);
   write(place / "poisoned", {});
   ::unlink((place / "page").c_str());
   FileStore store(place.path(), with(Durability::power));

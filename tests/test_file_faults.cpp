@@ -610,8 +610,9 @@ TEST_CASE("FDU-05 FDU-08 FLK-07: a store whose making or repair meets failing sy
   try_repair(false);
 }
 
+// FLK-12: a network file system that lost its lease on the lock answers EIO, from then on to everything.
 TEST_CASE(
-    "CORE-09 T-27: where an outcome can't be stored its caller has the value, and the function never runs again") {
+    "CORE-09 FLK-12 T-27: where an outcome can't be stored its caller has the value, and the function never runs again") {
   if (!tracing::possible()) return;
   World world;
   for (const int error : {ENOSPC, EIO}) {

@@ -11,9 +11,11 @@
 
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -24,6 +26,86 @@
 
 using namespace store_files;
 using process_support::Child;
+
+namespace {
+
+/// What a turn sleeps on where the test says who goes on, and what time it is. Whoever wasn't notified and goes on has
+/// slept for long enough.
+struct ByHand {
+  class Sleepers {
+   public:
+    void wait_for(std::unique_lock<std::mutex>& lock, std::chrono::microseconds) {
+      std::unique_lock guard(mutex_);
+      const std::size_t mine = all_.size();
+      all_.push_back({this});
+      changed_.notify_all();
+      lock.unlock();
+      changed_.wait(guard, [mine] { return over_ || all_[mine].goes_on; });
+      guard.unlock();
+      lock.lock();
+    }
+    void notify_one() noexcept {
+      const std::lock_guard guard(mutex_);
+      for (Sleeper& sleeper : all_) {
+        if (sleeper.on != this || sleeper.notified || sleeper.goes_on) continue;
+        sleeper.notified = true;
+        return;
+      }
+    }
+  };
+
+  static std::int64_t now() noexcept { return time_; }
+  static void pass(std::int64_t micros) { time_ += micros; }
+
+  static void begin() {
+    all_.clear();
+    over_ = false;
+  }
+  /// Waits until so many have fallen asleep since the beginning.
+  static void await(std::size_t sleepers) {
+    std::unique_lock guard(mutex_);
+    changed_.wait(guard, [sleepers] { return all_.size() >= sleepers; });
+  }
+  static bool notified(std::size_t sleeper) {
+    const std::lock_guard guard(mutex_);
+    return all_[sleeper].notified;
+  }
+  static void go_on(std::size_t sleeper) {
+    const std::lock_guard guard(mutex_);
+    all_[sleeper].goes_on = true;
+    changed_.notify_all();
+  }
+  /// From now on nobody sleeps any more.
+  static void end() {
+    const std::lock_guard guard(mutex_);
+    over_ = true;
+    changed_.notify_all();
+  }
+
+ private:
+  struct Sleeper {
+    Sleepers* on = nullptr;
+    bool notified = false;
+    bool goes_on = false;
+  };
+
+  static inline std::mutex mutex_;
+  static inline std::condition_variable changed_;
+  static inline std::vector<Sleeper> all_;
+  static inline bool over_ = false;
+  static inline std::atomic<std::int64_t> time_{5'000'000};
+};
+
+using TurnByHand = file::BasicTurn<ByHand>;
+
+/// A thread that takes the turn and gives it back.
+std::thread taker(TurnByHand& turn, std::int64_t micros = 60'000'000) {
+  return std::thread([&turn, micros] {
+    if (turn.take(micros)) turn.give_back();
+  });
+}
+
+}  // namespace
 
 TEST_CASE("FDU-01: a frame whose writer was killed after any of its bytes is cleared away, also by stores that are open") {
   const Directory place;
@@ -114,6 +196,41 @@ TEST_CASE("FLK-09: threads that take turns exclude each other, and each gets its
   for (std::thread& thread : threads) thread.join();
   CHECK(wrong == 0);
   CHECK(turns == 16'000);
+}
+
+TEST_CASE("FLK-09: of those who sleep for a turn one looks again by itself, also when who was to do so went away") {
+  for (const bool gives_up : {false, true}) {
+    CAPTURE(gives_up);
+    ByHand::begin();
+    TurnByHand turn;
+    REQUIRE(turn.take(0));
+    std::thread first = taker(turn);
+    ByHand::await(1);
+    std::thread second = taker(turn, 500);
+    ByHand::await(2);
+    std::thread third = taker(turn);
+    ByHand::await(3);
+    turn.give_back();
+    REQUIRE(ByHand::notified(0));
+    // Somebody who is awake uses it meanwhile, so that no release wakes anybody for a while.
+    REQUIRE(turn.take(0));
+    turn.give_back();
+    ByHand::go_on(0);
+    first.join();
+    REQUIRE(ByHand::notified(1));
+    REQUIRE_FALSE(ByHand::notified(2));
+    if (gives_up) {
+      REQUIRE(turn.take(0));
+      ByHand::pass(500);
+    }
+    ByHand::go_on(1);
+    second.join();
+    // Nobody else is there to wake the third one, or to look out for it.
+    CHECK(ByHand::notified(2));
+    if (gives_up) turn.give_back();
+    ByHand::end();
+    third.join();
+  }
 }
 
 TEST_CASE("a turn that isn't to be had in time is given up, and harms nobody") {

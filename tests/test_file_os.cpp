@@ -252,6 +252,31 @@ TEST_CASE("FSE-07: what belongs to somebody else is refused, unless it is shared
   CHECK(says(file::status_of(directory.get(), "journal", status), "another user"));
 }
 
+TEST_CASE("FSE-10: another user can't get at the lock, not even to read it, and so can't hold it for ever") {
+  if (::geteuid() != 0) return;
+  const Folder folder;
+  REQUIRE(::chmod(folder.path().c_str(), 0755) == 0);
+  const std::string store = folder / "store";
+  Fd directory, lock;
+  const char* warning = nullptr;
+  REQUIRE_FALSE(file::open_directory(store, false, directory, warning));
+  REQUIRE_FALSE(file::open_file(directory.get(), "lock", Creation::if_missing, false, lock));
+  const auto as_somebody = [&] {
+    return in_child([&] {
+      if (::setgid(nobody) != 0 || ::setuid(nobody) != 0) return 1;
+      const Fd theirs = file::open_at(AT_FDCWD, (store + "/lock").c_str(), O_RDONLY);
+      return theirs ? 2 : errno == EACCES ? 0 : 3;
+    });
+  };
+  CHECK(as_somebody() == 0);
+  // Neither would one of the two modes do without the other.
+  REQUIRE(::chmod(store.c_str(), 0755) == 0);
+  CHECK(as_somebody() == 0);
+  REQUIRE(::chmod(store.c_str(), 0700) == 0);
+  REQUIRE(::chmod((store + "/lock").c_str(), 0644) == 0);
+  CHECK(as_somebody() == 0);
+}
+
 TEST_CASE("FSE-08: a file that is swapped while it is opened is never the wrong one") {
   const Folder folder;
   const Folder elsewhere;

@@ -9,11 +9,15 @@
 #include <idem/detail/file/page.hpp>
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <new>
 #include <string>
 
+#include <signal.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 using namespace process_support;
@@ -61,6 +65,46 @@ struct PageFile {
   }
 
   Fd fd;
+};
+
+/// A bell whose second word can't be touched at first. Who does so all the same, as a ring does after it has counted,
+/// goes on after another thread has taken a ticket and said that it's about to sleep.
+struct HaltedBell {
+  HaltedBell() {
+    memory = ::mmap(nullptr, 2 * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    REQUIRE(memory != MAP_FAILED);
+    count = ::new (memory) std::atomic<std::uint32_t>(0);
+    second = static_cast<char*>(memory) + size;
+    asleep = ::new (second) std::atomic<std::uint32_t>(0);
+    REQUIRE(::mprotect(second, size, PROT_NONE) == 0);
+    halted = this;
+    struct ::sigaction action = {};
+    action.sa_handler = meanwhile;
+    for (const int signal : {SIGSEGV, SIGBUS}) REQUIRE(::sigaction(signal, &action, &before[signal == SIGBUS]) == 0);
+  }
+  ~HaltedBell() {
+    for (const int signal : {SIGSEGV, SIGBUS}) ::sigaction(signal, &before[signal == SIGBUS], nullptr);
+    ::munmap(memory, 2 * size);
+  }
+  HaltedBell(const HaltedBell&) = delete;
+  HaltedBell& operator=(const HaltedBell&) = delete;
+
+  file::Bell bell() const { return file::Bell(*count, *asleep); }
+
+  static void meanwhile(int) {
+    if (::mprotect(halted->second, halted->size, PROT_READ | PROT_WRITE) != 0) ::_exit(1);
+    halted->ticket = halted->count->load();
+    halted->asleep->store(1);
+  }
+
+  static inline HaltedBell* halted = nullptr;
+  const std::size_t size = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  void* memory = nullptr;
+  void* second = nullptr;
+  std::atomic<std::uint32_t>* count = nullptr;
+  std::atomic<std::uint32_t>* asleep = nullptr;
+  std::uint32_t ticket = 77;
+  struct ::sigaction before[2] = {};
 };
 
 }  // namespace
@@ -367,6 +411,36 @@ TEST_CASE("a ring between taking the ticket and falling asleep isn't slept throu
   CHECK(page.ticket(digest_of(7)) == ticket);
   page.wake(digest_of(8));
   CHECK(page.ticket(digest_of(7)) == ticket);
+}
+
+TEST_CASE("who is about to fall asleep while a bell rings doesn't do so unknown to the next ring") {
+  for (const std::uint32_t how_many : {idem::detail::one_sleeper, idem::detail::all_sleepers, std::uint32_t{0}}) {
+    CAPTURE(how_many);
+    HaltedBell halted;
+    const file::Bell bell = halted.bell();
+    if (how_many == 0) {
+      bell.ring_for_one();
+    } else {
+      bell.ring(how_many);
+    }
+    CHECK(halted.ticket == 1);
+    CHECK((bell.has_sleepers() || bell.ticket() != halted.ticket));
+  }
+}
+
+TEST_CASE("a ring for one leaves it known that others sleep, until all are woken") {
+  std::atomic<std::uint32_t> count{5};
+  std::atomic<std::uint32_t> asleep{0};
+  const file::Bell bell(count, asleep, idem::detail::FutexScope::own_process);
+  bell.ring_for_one();
+  CHECK_FALSE(bell.has_sleepers());
+  bell.expect_sleepers();
+  const std::uint32_t ticket = bell.ticket();
+  bell.ring_for_one();
+  CHECK(bell.has_sleepers());
+  CHECK(bell.ticket() != ticket);
+  bell.ring(idem::detail::all_sleepers);
+  CHECK_FALSE(bell.has_sleepers());
 }
 
 TEST_CASE("sleepers of other processes are woken: by their key, by all keys, by a rebuild") {

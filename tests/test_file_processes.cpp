@@ -18,6 +18,7 @@
 #include <vector>
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 using namespace other_processes;
@@ -371,7 +372,7 @@ TEST_CASE("T-82, T-18: while owners come and go, and the files of the dead are s
     std::atomic<int> wrong;
   };
   const Shared<Board> board;
-  { FileStore(place.path(), quick()).open(); }
+  REQUIRE(FileStore(place.path(), quick()).open().answer == Answer::ok);
   const std::uint64_t lock = inode_of(place / "lock");
   REQUIRE(lock != 0);
   std::vector<std::unique_ptr<Child>> children;
@@ -458,6 +459,65 @@ TEST_CASE("T-18: where somebody takes the lock's file away, all find the same ne
     CHECK(acquired == 300);
     CHECK(scene->most_inside == 0);
   }
+}
+
+namespace {
+
+/// Two processes that lock a store's directory again and again, while a third one, which holds the lock each time, takes
+/// the lock's file away.
+void take_the_lock_away(int rounds) {
+  const support::Directory place;  // on a disk: where a directory's times tell of a change, a look at them has to do
+  const Shared<Scene> scene;
+  const auto inside = [&] {
+    if (++scene->inside > 1) scene->most_inside = 2;
+    std::this_thread::yield();
+    --scene->inside;
+  };
+  std::vector<std::unique_ptr<Child>> children;
+  for (int worker = 0; worker < 2; ++worker) {
+    children.push_back(std::make_unique<Child>([&] {
+      const auto watching = [&] {
+        inside();
+        return std::chrono::time_point_cast<std::chrono::microseconds>(std::chrono::system_clock::now());
+      };
+      FileStore store(place.path(), quick(idem::Clock(watching)));
+      while (scene->go == 0) {
+        const Reply reply = store.find(idem::make_key("nobody's"));
+        // Replaced again and again, which says so, or looked at.
+        if (reply.answer == Answer::absent) ++scene->entered;
+        if (reply.answer != Answer::absent && reply.answer != Answer::unavailable) return 1;
+      }
+      return 0;
+    }));
+  }
+  const std::string path = place / "lock";
+  for (int round = 0; round < rounds; ++round) {
+    const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    REQUIRE(fd >= 0);
+    REQUIRE(::flock(fd, LOCK_EX) == 0);
+    struct stat opened = {}, named = {};
+    REQUIRE(::fstat(fd, &opened) == 0);
+    if (::stat(path.c_str(), &named) == 0 && named.st_ino == opened.st_ino) {
+      inside();
+      REQUIRE(::unlink(path.c_str()) == 0);
+    }
+    ::close(fd);
+  }
+  const int before = scene->entered;
+  CHECK(eventually([&] { return scene->entered > before + 100; }));  // both go on
+  scene->go = 1;
+  for (const auto& child : children) CHECK(child->wait() == 0);
+  CHECK(scene->most_inside == 0);
+}
+
+}  // namespace
+
+TEST_CASE("FLK-06: while the lock's file is taken away again and again, never two hold the lock") {
+  take_the_lock_away(3000);
+}
+
+TEST_CASE("FLK-06: never in 100,000 rounds, either" * doctest::skip()) {
+  take_the_lock_away(100'000);
 }
 
 // What ends the process in the middle of the function. The store is static where ending a process destroys statics.

@@ -474,7 +474,7 @@ TEST_CASE("FDU-03, FDU-11: a power loss while a store is made leaves one that is
 
 TEST_CASE("FDU-11: owner files of the dead are swept, and what isn't the store's stays") {
   Directory place;
-  { FileStore(place.path(), with(Durability::process)).open(); }
+  REQUIRE(FileStore(place.path(), with(Durability::process)).open().answer == Answer::ok);
   for (int i = 0; i < 10; ++i) write(place / ("owner.0123456789abcdef0123456789abcde" + std::to_string(i)), {});
   const std::string others[] = {"owner.notes", "owner.0123456789ABCDEF0123456789ABCDEF", "journal.bak", "README",
                                 "owner.0123456789abcdef0123456789abcdef0"};

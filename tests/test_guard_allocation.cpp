@@ -1,12 +1,18 @@
 // No memory at each point of a call: before the function it isn't run, after it its value is in hand.
 #include <doctest/doctest.h>
 
+#include "support/directory.hpp"
 #include "support/guard_support.hpp"
 #include "support/hook_store.hpp"
 
+#include <idem/file_store.hpp>
+#include <idem/make_key.hpp>
+
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <new>
+#include <optional>
 #include <string>
 
 using namespace guard_support;
@@ -237,6 +243,140 @@ TEST_CASE_TEMPLATE("CXX-17: a failure without memory is still the function's own
           if (runs == before) return;
           CHECK(verdict == Verdict::failed);
           CHECK(own);
+        });
+  }
+}
+
+namespace {
+
+idem::FinishRequest fine(const idem::Ownership& owner, const std::string& result) {
+  idem::FinishRequest request;
+  request.owner = owner;
+  request.source = {.kind = idem::PayloadKind::value,
+                    .data = reinterpret_cast<const std::uint8_t*>(result.data()),
+                    .size = result.size()};
+  return request;
+}
+
+idem::ClaimRequest by_anybody() {
+  idem::ClaimRequest request;
+  request.owner = idem::detail::new_owner_token();
+  return request;
+}
+
+}  // namespace
+
+TEST_CASE("FDU-17: a FileStore without memory loses no record and no lock, whichever allocation fails") {
+  using idem::Answer;
+  for (const bool forever : {false, true}) {
+    std::string result = "made";
+    const support::Directory place;
+    const idem::FileStoreOptions options{.durability = idem::Durability::process};
+    idem::FileStore witness(place.path(), options);
+    const auto key_of = [&](const char* what, long n) { return idem::make_key(what, n, forever); };
+    const auto on = [&](long n) { allowed = n; };
+    std::optional<idem::FileStore> store;
+    idem::Reply reply;
+
+    // Opening, with the directory there. Each time a store that did nothing before.
+    with_each_allocation_failing(
+        forever,
+        [&](long n) {
+          allowed = -1;
+          store.emplace(place.path(), options);
+          on(n);
+          reply = store->open();
+        },
+        [&](long) {
+          CHECK((reply.answer == Answer::ok || reply.answer == Answer::unavailable));
+          CHECK(store->open().answer == Answer::ok);
+          CHECK(witness.open().answer == Answer::ok);
+        });
+
+    // A claim, by one that was just opened: its first needs most.
+    idem::Key key;
+    with_each_allocation_failing(
+        forever,
+        [&](long n) {
+          allowed = -1;
+          key = key_of("claim", n);
+          store.emplace(place.path(), options);
+          if (n % 2 == 0) REQUIRE(store->open().answer == Answer::ok);
+          const idem::ClaimRequest request = by_anybody();
+          on(n);
+          reply = store->claim(key, request);
+        },
+        [&](long) {
+          const Answer found = witness.find(key).answer;
+          if (reply.answer == Answer::acquired) {
+            CHECK(found == Answer::running);
+            CHECK(store->complete(key, fine(reply.record.owner, result)).answer == Answer::ok);
+          } else {
+            CHECK(reply.answer == Answer::unavailable);
+            // Nothing was claimed, or it is given back by whoever comes next.
+            CHECK(store->claim(key, by_anybody()).answer == Answer::acquired);
+          }
+          CHECK(witness.open().answer == Answer::ok);
+        });
+
+    const auto claimed = [&](const idem::Key& of) {
+      const idem::Reply acquired = store->claim(of, by_anybody());
+      REQUIRE(acquired.answer == Answer::acquired);
+      return acquired.record.owner;
+    };
+    idem::Ownership owner;
+    with_each_allocation_failing(
+        forever,
+        [&](long n) {
+          allowed = -1;
+          key = key_of("complete", n);
+          owner = claimed(key);
+          result.append(5000, 'r');  // more than the store has had room for yet
+          const idem::FinishRequest request = fine(owner, result);
+          on(n);
+          reply = store->complete(key, request);
+        },
+        [&](long) {
+          if (reply.answer != Answer::ok) {
+            CHECK(reply.answer == Answer::unavailable);
+            CHECK(witness.find(key).answer == Answer::running);
+            CHECK(store->complete(key, fine(owner, result)).answer == Answer::ok);
+          }
+          const idem::Reply found = witness.find(key);
+          CHECK(found.answer == Answer::completed);
+          CHECK(found.payload.size() == result.size());
+        });
+
+    // A replay, of what the store knows already and of what it has yet to read.
+    for (const bool known : {true, false}) {
+      with_each_allocation_failing(
+          forever,
+          [&](long n) {
+            allowed = -1;
+            if (!known) store.emplace(place.path(), options);
+            const idem::ClaimRequest request = by_anybody();
+            on(n);
+            reply = store->claim(key, request);
+          },
+          [&](long) {
+            CHECK((reply.answer == Answer::completed || reply.answer == Answer::unavailable));
+            if (reply.answer == Answer::completed) CHECK(reply.payload.size() == result.size());
+            CHECK(store->claim(key, by_anybody()).answer == Answer::completed);
+            CHECK(witness.open().answer == Answer::ok);
+          });
+    }
+
+    // What a compaction, or its way back, leaves.
+    with_each_allocation_failing(
+        forever,
+        [&](long n) {
+          on(n);
+          reply = store->compact();
+        },
+        [&](long) {
+          CHECK((reply.answer == Answer::ok || reply.answer == Answer::unavailable));
+          CHECK(witness.find(key).answer == Answer::completed);
+          CHECK(idem::FileStore::verify(place.path()).good());
         });
   }
 }

@@ -293,7 +293,7 @@ TEST_CASE("SER-10: lengths that lie are refused, up to the largest") {
   CHECK(refusal(forged(completed(), {{2, 0}})) == "the record's lengths don't add up");
 }
 
-TEST_CASE("FSE-11 KEY-11: a record carries the whole digest of its key, so that a copy elsewhere is seen") {
+TEST_CASE("FSE-11 KEY-10 KEY-11: a record carries the whole digest of its key, so that a copy elsewhere is seen") {
   const Buffer bytes = encode(completed());
   StoredRecord out;
   const char* why = nullptr;

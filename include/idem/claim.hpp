@@ -233,7 +233,9 @@ struct CheckLock {
 };
 
 /// First one wins: claims and completes the key in one transition, for `ttl`. Throws StoreError where the store doesn't
-/// answer and CorruptRecordError where the record can't be read: nothing is known then.
+/// answer: nothing was run by this call, but a store on a server may have locked the key for it without getting to say
+/// so, and tells whoever asks again that it is a duplicate. CorruptRecordError where the record can't be read: nothing
+/// is known then.
 template <Store S>
 CheckLock check_lock(S& store, const Key& key, Duration ttl) {
   detail::check_span(ttl, false, "the ttl of check_lock");

@@ -50,7 +50,7 @@ struct FileStoreOptions {
   Duration lock_timeout = std::chrono::seconds(10);
   UnsafeDirectory unsafe_directory = UnsafeDirectory::warn;
   /// Users of the directory's group may share it: files have mode 0660, the directory 2770, instead of 0600 and 0700.
-  /// Whoever may write there may forge any record.
+  /// Whoever may write there may forge any record, and who may only open the file `lock` may hold the lock for ever.
   bool shared_group = false;
   /// From which size on, in bytes, the journal is rewritten without what is superseded or expired, whenever it has
   /// grown to twice what was left the last time. The thread that completes a call at that moment does it; others go on.
@@ -276,7 +276,7 @@ class FileStore {
 
   /// Opens the directory now rather than with the first operation: ok, unavailable with the reason, or corrupt where it
   /// is damaged.
-  Reply open() {
+  [[nodiscard]] Reply open() {
     bool damaged = false;
     Reply reply = with_core([&](detail::file::FileCore& core) { damaged = static_cast<bool>(core.state.damage); });
     if (damaged) {

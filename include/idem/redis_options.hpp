@@ -23,6 +23,8 @@ enum class UnsafeServer : std::uint8_t {
   refuse = 2,  ///< Every operation is answered `unavailable`.
 };
 
+struct RedisUrlOptions;
+
 /// Where the servers are is said in one of three ways: host and port (or unix_socket) for one, `sentinels` and
 /// `master_name` for a primary that Sentinel watches over, `cluster_nodes` for a Redis Cluster. docs/guarantees.md says
 /// what each of them can lose.
@@ -79,8 +81,9 @@ struct RedisOptions {
   /// Told what was done to records by hand (resolved, forgotten), and what is wrong with the server.
   EventHandler on_event = {};
 
-  /// A server that isn't set up for what idem promises is refused.
-  static RedisOptions strict() {
+  /// A server that isn't set up for what idem promises is refused. All else is as by default: of options that are there
+  /// already it keeps nothing, but for those that `from_url` gives.
+  [[nodiscard]] static RedisOptions strict() {
     RedisOptions options;
     options.unsafe_server = UnsafeServer::refuse;
     return options;
@@ -89,7 +92,16 @@ struct RedisOptions {
   /// `redis://user:password@host:port/database`, `rediss://` for TLS, `unix:///path?db=1` or `redis+unix://` likewise,
   /// also with `user:password@` before the path; all names are percent-decoded. Throws std::invalid_argument, whose
   /// text never has the URL in it.
-  static RedisOptions from_url(std::string_view url);
+  [[nodiscard]] static RedisUrlOptions from_url(std::string_view url);
+};
+
+/// What `RedisOptions::from_url` gives: options like any others, of which `strict()` keeps what the URL said.
+struct RedisUrlOptions : RedisOptions {
+  [[nodiscard]] RedisOptions strict() const {
+    RedisOptions options = *this;
+    options.unsafe_server = UnsafeServer::refuse;
+    return options;
+  }
 };
 
 namespace detail {
@@ -201,8 +213,8 @@ class RedisUrl {
 
 }  // namespace detail
 
-inline RedisOptions RedisOptions::from_url(std::string_view url) {
-  return detail::RedisUrl(url).parse();
+inline RedisUrlOptions RedisOptions::from_url(std::string_view url) {
+  return RedisUrlOptions{detail::RedisUrl(url).parse()};
 }
 
 IDEM_END_NAMESPACE

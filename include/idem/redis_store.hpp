@@ -107,14 +107,14 @@ class RedisStore {
       const TimePoint before = now();
       Answered answered = session.runner.run(call, deadline());
       detail::redis::fill_claim(reply, answered, digest, request.owner);
-      if (detail::redis::may_stand(reply, answered)) give_back(session, digest, request);
+      if (detail::redis::may_stand(reply, answered)) give_back(session, digest, request, reply);
       if (reply.answer == Answer::acquired) held(session, reply, answered, lease, before, request, digest, watch);
     }
     IDEM_CATCH_UNWIND
     IDEM_CATCH_ALL {
       // Whatever was told of the claim: if it reached the server, it's given back.
-      give_back(session, digest, request);
       reply = unavailable("out of memory");
+      give_back(session, digest, request, reply);
     }
     report(session);
     return reply;
@@ -194,7 +194,8 @@ class RedisStore {
   /// Calls `each(const RecordView&)` for every record that hasn't expired and can be read, without a lock: it may use
   /// the store. Records made or erased meanwhile may be shown or not, and one may be shown twice while the server's
   /// table shrinks (SCAN); in a cluster, those whose slot moves from node to node meanwhile may be shown twice or not
-  /// at all, here and to `purge`, `clear` and `stats`. Throws what `each` throws, and std::bad_alloc.
+  /// at all, here and to `purge`, `clear` and `stats`. What keeps any of these from its end is told to `on_event`.
+  /// Throws what `each` throws, and std::bad_alloc.
   template <class Each>
   void for_each(Each&& each) {
     visit([&](const detail::StoredRecord& stored, Status status) {
@@ -249,19 +250,18 @@ class RedisStore {
 
   // What only a store on a server has.
 
-  /// Connects now rather than with the first operation: ok, or unavailable with the reason. What is wrong with the
+  /// Connects now rather than with the first operation, and makes and removes a record at each server: ok, or
+  /// unavailable with what would keep a claim from being made, such as a right that is missing. What is wrong with the
   /// server's settings goes to `on_event`, or is the reason where RedisOptions::unsafe_server refuses it.
-  Reply open() {
+  [[nodiscard]] Reply open() {
     if (sessions_ == nullptr) return unavailable("this store was moved from");
     Session& session = sessions_->current();
     Reply reply;
     IDEM_TRY {
       detail::redis::Reason why;
-      if (detail::redis::reach_all(session.runner, deadline(), why)) {
-        reply.answer = Answer::ok;
-      } else {
-        reply = unavailable(why.view());
-      }
+      detail::redis::Reach reach(session.runner, sessions_->settings.link.min_replicas, deadline());
+      reply.answer = reach.all(why) ? Answer::ok : Answer::unavailable;
+      reply.message = why.view();
     }
     IDEM_CATCH_UNWIND
     IDEM_CATCH_ALL {
@@ -284,8 +284,12 @@ class RedisStore {
   static Owed owed(const Digest& key, const Ownership& owner, Owed::Kind kind) noexcept { return {key, owner, kind}; }
 
   /// What completes at once can't be given back, so that nobody has to wait for that.
-  static void give_back(Session& session, const Digest& key, const ClaimRequest& request) noexcept {
-    if (!request.complete_at_once) session.keeper.owe(owed(key, {request.owner, 0}, Owed::Kind::release));
+  static void give_back(Session& session, const Digest& key, const ClaimRequest& request, Reply& reply) {
+    const Owed debt = owed(key, {request.owner, 0}, Owed::Kind::release);
+    if (!request.complete_at_once) return static_cast<void>(session.keeper.owe(debt));
+    IDEM_TRY { reply.message += "; the key may be locked all the same, and whoever asks again is a duplicate then"; }
+    IDEM_CATCH_UNWIND
+    IDEM_CATCH_ALL {}
   }
 
   static Reply unavailable(std::string_view why) {
@@ -403,8 +407,12 @@ class RedisStore {
     bool whole = false;
     for (const detail::redis::NodeRef& node : runner.nodes().all(deadline(), whole, why)) {
       detail::redis::Scan scan(runner, node, sessions_->settings.timeout);
-      if (!go(scan)) return false;
+      if (go(scan)) continue;
+      why = scan.why();
+      whole = false;
+      break;
     }
+    if (!whole) warn(detail::redis::Reason("not all records were gone through: ").add(why.view()).view());
     return whole;
   }
 
@@ -425,11 +433,10 @@ class RedisStore {
   /// Tells what the last connect has found out about the server.
   void report(Session& session) const {
     if (!session.runner.admission().has_news()) return;
-    session.runner.admission().take_news([this](std::string_view text) {
-      const Key none;
-      const Event event{EventKind::store_warning, none, 0, 0, text};
-      sessions_->on_event(event);
-    });
+    session.runner.admission().take_news([this](std::string_view text) { warn(text); });
+  }
+  void warn(std::string_view text) const {
+    sessions_->on_event(Event{EventKind::store_warning, Key(), 0, 0, text});
   }
   void tell(EventKind kind, const Key& key, const Record& record, std::string_view message) const {
     sessions_->on_event(Event{kind, key, record.owner.epoch, record.attempt, message});

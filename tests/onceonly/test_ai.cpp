@@ -440,3 +440,64 @@ TEST_CASE("a run's timeline tells what happened in it") {
   CHECK(client.usage_all()["make"]["usage"] == 0);
   CHECK(client.metrics("2026-01-01", "2026-01-02")["actions"] == 1);
 }
+
+TEST_CASE("a lease that is shorter than extend_every is extended before it ends, also where less was granted than asked for") {
+  Server server;
+  const Client client(options(server));
+  const auto extended = [&] {
+    const std::size_t before = count(server, "/ai/extend");
+    const auto patience = std::chrono::steady_clock::now() + 10s;
+    while (count(server, "/ai/extend") == before && std::chrono::steady_clock::now() < patience)
+      std::this_thread::yield();
+    return Json{{"extended", count(server, "/ai/extend") > before}};
+  };
+  CHECK(client.ai.run_fn("k", extended, {.ttl = 1s}).result == Json{{"extended", true}});
+  server.fail({.path = "/ai/lease", .status = 200, .body = R"({"status":"acquired","lease_id":"l","ttl":1})"});
+  CHECK_THROWS_AS(client.ai.run_fn("granted", extended), ApiError);  // it isn't a real lease
+  CHECK(count(server, "/ai/extend") >= 2);
+}
+
+TEST_CASE("a lease without an end is asked for and extended by what the plan says") {
+  Server server;
+  const Client client(options(server));
+  client.ai.run_fn("k", [&] { while (count(server, "/ai/extend") == 0) std::this_thread::yield(); },
+                   {.ttl = idem::forever, .extend_every = 1ms});
+  for (const auto& one : server.received()) CHECK(one.body.find("ttl") == std::string::npos);
+}
+
+namespace {
+struct Unwritable {};
+void to_json(Json&, const Unwritable&) { throw std::domain_error("can't be written"); }
+}  // namespace
+
+TEST_CASE("a function whose result can't be written has run, and isn't reported as failed") {
+  Server server;
+  const Client client(options(server));
+  int runs = 0;
+  const auto fn = [&] {
+    ++runs;
+    return Unwritable{};
+  };
+  CHECK_THROWS_WITH_AS(client.ai.run_fn("k", fn), "can't be written", std::domain_error);
+  const AiResult again = client.ai.run_fn("k", fn);
+  CHECK(again.ok);
+  CHECK(again.status == "completed");
+  CHECK_FALSE(again.result.has_value());
+  CHECK(runs == 1);
+}
+
+TEST_CASE("waiting for a job doesn't sleep past its timeout, whatever the service says") {
+  Server server;
+  ClientOptions made = moving(server);
+  const idem::onceonly::Pause pass = made.pause;
+  const Pauses pauses;
+  made.pause = [pass, pauses](idem::Duration span) {
+    pass(span);
+    pauses(span);
+  };
+  made.transport =
+      std::make_shared<Script>(std::vector<Response>{answer(200, Json{{"status", "in_progress"}, {"retry_after_sec", 60}})});
+  const Client client(made);
+  CHECK(client.ai.wait("k", {.timeout = 7s, .poll_max = 5s}).error_code == "timeout");
+  CHECK(*pauses.all == std::vector<std::int64_t>{5000, 2000});
+}

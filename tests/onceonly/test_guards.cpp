@@ -5,6 +5,7 @@
 #include <idem/make_key.hpp>
 #include <idem/onceonly/check_lock_with.hpp>
 #include <idem/onceonly/forward_to.hpp>
+#include <idem/onceonly/remote_store.hpp>
 #include <idem/testing/recording_observer.hpp>
 
 #include <doctest/doctest.h>
@@ -279,4 +280,133 @@ TEST_CASE("forward_to: a service that is down is ignored, or the call doesn't ru
   CHECK(raising.try_call(1).verdict() == Verdict::executed);
   CHECK(raising.try_call(1).verdict() == Verdict::replayed);
   CHECK(runs == 2);
+}
+
+TEST_CASE("check_lock_with: a lock whose answer was lost is nobody's run: the next call here is in doubt, not a duplicate") {
+  Server server;
+  const Client client(options(server));  // no retries
+  int runs = 0;
+  auto guard = idem::idempotent<"f">([&runs](int n) { ++runs; return n; }, check_lock_with(client));
+  server.fail({.path = "/check-lock", .drop = true});
+  CHECK(guard.try_call(1).verdict() == Verdict::unavailable);
+  CHECK(guard.try_call(1).verdict() == Verdict::in_doubt);
+  CHECK(runs == 0);
+  // Who finds out that nobody ran it says so, and the lock is this process's.
+  CHECK(guard.forget(1));
+  CHECK(guard.try_call(1).verdict() == Verdict::executed);
+  CHECK(guard.try_call(1).verdict() == Verdict::duplicate);
+  // One that the service didn't carry out is no reason to doubt what it says later.
+  server.fail({.path = "/check-lock", .status = 503});
+  CHECK(guard.try_call(2).verdict() == Verdict::unavailable);
+  CHECK(guard.try_call(2).verdict() == Verdict::executed);
+  CHECK(guard.try_call(2).verdict() == Verdict::duplicate);
+  CHECK(runs == 2);
+}
+
+TEST_CASE("SEC: check_lock_with and forward_to take an answer that says nothing for neither a lock nor a duplicate") {
+  for (const char* body : {"<html>log in to this network</html>", "[]", "{}", R"({"status":"paused"})", R"({"success":"yes"})"}) {
+    CAPTURE(body);
+    Scripted scripted({answer(200, std::string(body))});
+    int runs = 0;
+    const auto fn = [&runs](int n) {
+      ++runs;
+      return n;
+    };
+    auto guard = idem::idempotent<"f">(fn, {.on_store_error = idem::OnStoreError::run_unguarded}, check_lock_with(scripted.client),
+                                       idem::on_duplicate_return(7));
+    CHECK(guard.try_call(1).verdict() == Verdict::unavailable);
+    auto forwarding = idem::idempotent<"f">(fn, forward_to(scripted.client, {.on_down = idem::onceonly::OnDown::raise}));
+    CHECK(forwarding.try_call(1).verdict() == Verdict::unavailable);
+    CHECK(runs == 0);
+  }
+}
+
+TEST_CASE("check_lock_with: a lock isn't held for longer than it was asked for, counted from before the request") {
+  std::size_t sent = 0;
+  std::int64_t ttl = 0;
+  std::int64_t slow = 0;
+  const auto respond = [&](const Request&) {
+    ++sent;
+    const std::int64_t until = idem::detail::boot_micros() + slow;
+    while (idem::detail::boot_micros() < until) std::this_thread::yield();
+    return answer(200, Json{{"status", "locked"}, {"ttl", ttl}});
+  };
+  const Client client({.api_key = secret_key, .transport = std::make_shared<Respond>(Respond{respond})});
+  const auto throws = [](int) -> int { throw std::runtime_error("nothing happened"); };
+  auto guard = idem::idempotent<"f">(throws, {.ttl = 1s}, check_lock_with(client));
+  const auto asks_again = [&](int n) {
+    CHECK(guard.try_call(n).verdict() == Verdict::failed);
+    const std::size_t before = sent;
+    CHECK(guard.try_call(n).verdict() == Verdict::failed);
+    return sent > before;
+  };
+  ttl = 1;
+  CHECK_FALSE(asks_again(1));
+  ttl = 0;
+  CHECK(asks_again(2));
+  ttl = -5;
+  CHECK(asks_again(3));
+  // The service may have given the lock to somebody else before its answer was here.
+  ttl = 1'000'000'000;
+  slow = 1'000'000;
+  CHECK(asks_again(4));
+}
+
+TEST_CASE("forward_to: a duplicate that may be one's own lost request is told as such, and with raise isn't run") {
+  Server server;
+  const Client client(options(server));
+  int runs = 0;
+  const auto fn = [&runs](int n) {
+    ++runs;
+    return n;
+  };
+  using idem::onceonly::OnDisagreement;
+  using idem::onceonly::OnDown;
+  auto raising = idem::idempotent<"f">(
+      fn, forward_to(client, {.on_disagreement = OnDisagreement::raise, .on_down = OnDown::raise}));
+  server.fail({.path = "/check-lock", .drop = true});
+  CHECK(raising.try_call(1).verdict() == Verdict::unavailable);
+  for (int i = 0; i < 2; ++i) {
+    const auto outcome = raising.try_call(1);
+    CHECK(outcome.verdict() == Verdict::in_doubt);
+    CHECK(outcome.error().effect == idem::Effect::unknown);
+  }
+  CHECK(runs == 0);
+  // What wasn't carried out is told again, and the service had not heard of it.
+  server.fail({.path = "/check-lock", .status = 503});
+  CHECK(raising.try_call(2).verdict() == Verdict::unavailable);
+  CHECK(raising.try_call(2).verdict() == Verdict::executed);
+  CHECK(runs == 1);
+
+  ClientOptions often = options(server);
+  often.max_retries_429 = 1;
+  often.pause = [](idem::Duration) {};
+  const Client retrying(often);
+  // A 503 and then "duplicate": the call may have been made elsewhere.
+  client.check_lock("idem:" + raising.key(3).text());
+  auto careful = idem::idempotent<"f">(fn, forward_to(retrying, {.on_disagreement = OnDisagreement::raise}));
+  server.fail({.path = "/check-lock", .status = 503});
+  CHECK_THROWS_AS(careful(3), idem::InDoubtError);
+  CHECK(runs == 1);
+  Heard heard;
+  auto reporting = idem::idempotent<"g">(fn, forward_to(retrying), idem::observe(heard));
+  server.fail({.path = "/check-lock", .drop = true});
+  CHECK(reporting.try_call(1).verdict() == Verdict::executed);
+  CHECK(heard[EventKind::store_warning] == 1);
+}
+
+TEST_CASE("SEC: no error of a guard holds a part of the API key, wherever its text is cut off") {
+  for (std::size_t size = 900; size <= 1010; size += 5) {
+    Scripted scripted({answer(422, Json{{"detail", std::string(size, '.') + secret_key}})});
+    auto locking = idem::idempotent<"f">([](int n) { return n; }, check_lock_with(scripted.client));
+    CHECK(locking.try_call(1).error().message.find("once_") == std::string::npos);
+    auto leasing = idem::idempotent<"f">([](int n) { return n; }, idem::onceonly::RemoteStore(scripted.client));
+    CHECK(leasing.try_call(1).error().message.find("once_") == std::string::npos);
+  }
+  // Nor does an event.
+  Scripted scripted({answer(409, Json{{"detail", {{"first_seen_at", secret_key}}}})});
+  Heard heard;
+  auto guard = idem::idempotent<"f">([](int n) { return n; }, forward_to(scripted.client), idem::observe(heard));
+  CHECK(guard(1) == 1);
+  CHECK(heard.last->find("once_") == std::string::npos);
 }

@@ -259,8 +259,10 @@ TEST_CASE("CORE-14: where the service is down a guard doesn't run; a refusal is 
   }
   server.fail({.path = "/ai/lease", .status = 200, .body = R"({"status":"paused"})"});
   CHECK(open.try_call(2).verdict() == Verdict::unavailable);
-  server.fail({.path = "/ai/lease", .status = 200, .body = R"({"status":"acquired"})"});
-  CHECK(open.try_call(2).verdict() == Verdict::unavailable);
+  for (const char* nameless : {R"({"status":"acquired"})", R"({"status":"acquired","lease_id":"","version":1})"}) {
+    server.fail({.path = "/ai/lease", .status = 200, .body = nameless});
+    CHECK(open.try_call(2).verdict() == Verdict::unavailable);
+  }
   CHECK(runs == 1);
   here.client.close();
   CHECK(closed.try_call(3).verdict() == Verdict::unavailable);
@@ -277,10 +279,20 @@ TEST_CASE("a lost answer to complete is found out, and one that never came leave
   CHECK(lost.verdict() == Verdict::unrecorded);
   Other there(server);
   CHECK(there.store.find(guard.key(1)).answer == Answer::completed);
+  // Also by the store that lost it, however long its lease would have lasted.
+  CHECK(guard.try_call(1).verdict() == Verdict::replayed);
   server.fail({.path = "/ai/complete", .status = 500});
   CHECK(guard.try_call(2).verdict() == Verdict::unrecorded);
   CHECK(guard.try_call(2).verdict() == Verdict::in_doubt);
   CHECK(runs == 2);
+  // Neither of these is the service's word that it was recorded.
+  for (const char* body : {"<html>log in to this network</html>", "", "[]", R"({"ok":false,"status":"in_progress"})"}) {
+    CAPTURE(body);
+    server.fail({.path = "/ai/complete", .status = 200, .body = *body == 0 ? " " : body});
+    const Verdict verdict = guard.try_call(runs + 1).verdict();
+    CHECK((verdict == Verdict::unrecorded || verdict == Verdict::stale));
+  }
+  CHECK(runs == 6);
 }
 
 TEST_CASE("a result that the service doesn't take is recorded as lost, never as not run") {
@@ -327,6 +339,13 @@ TEST_CASE("hostile records are corrupt, and never run anything") {
     server.fail({.path = "/ai/result", .status = 200, .body = std::string(R"({"status":"completed","result":)") + result + "}"});
     CHECK(guard.try_call(1).verdict() == Verdict::corrupt);
   }
+  // A record that is whole, but another call's.
+  CHECK(guard.try_call(5).verdict() == Verdict::executed);
+  const auto named = [&guard](int n) { return "idem:" + guard.key(n).text(); };
+  const Json elsewhere = here.client.ai.lease(named(6));
+  here.client.ai.complete(named(6), elsewhere["lease_id"], {.result = here.client.ai.result(named(5)).result});
+  CHECK(guard.try_call(6).verdict() == Verdict::corrupt);
+  runs = 0;
   // Reported as failed by somebody else: known to have ended, with nothing to replay.
   const Json second = here.client.ai.lease("idem:" + idem::make_key("f", 2).text());
   here.client.ai.fail("idem:" + idem::make_key("f", 2).text(), second["lease_id"], "by hand");
@@ -372,4 +391,119 @@ TEST_CASE("doubts are told by version, else by first_seen_at, and without either
   CHECK(blind.claim(idem::make_key("f", 1), request(), nullptr).answer == Answer::acquired);
   auto guard = idem::idempotent<"f">([](int n) { return n; }, blind, idem::onceonly::allow_undetected_reruns);
   CHECK(guard.try_call(2).has_value());
+}
+
+TEST_CASE("a renewal that fails once isn't a lost lease") {
+  Server server;
+  Other here(server);
+  auto guard = idem::idempotent<"f">(
+      [&](int, idem::Context& run) {
+        const auto claimed = run.deadline();
+        server.fail({.path = "/ai/extend", .status = 503});
+        bool lost = false;
+        while (run.deadline() == claimed) lost = lost || run.lease_lost();
+        CHECK_FALSE(lost);
+        CHECK(count(server, "/v1/ai/extend") == 2);
+        CHECK(run.deadline() > claimed);
+        return 1;
+      },
+      {.lease = 3s}, here.store);
+  CHECK(guard.try_call(1).verdict() == Verdict::executed);
+}
+
+TEST_CASE("a key that is slow to be claimed keeps no other's lease from being renewed") {
+  std::atomic<int> extended{0};
+  std::atomic<bool> claiming{false};
+  const auto respond = [&](const Request& asked) {
+    if (asked.url.find("/ai/extend") != std::string::npos) {
+      if (claiming) ++extended;
+    } else if (asked.body.find("slow@") != std::string::npos) {
+      claiming = true;
+      const std::int64_t patience = idem::detail::boot_micros() + 10'000'000;
+      while (extended == 0 && idem::detail::boot_micros() < patience) std::this_thread::yield();
+    }
+    return answer(200, Json{{"ok", true}, {"status", "acquired"}, {"lease_id", "l"}, {"version", 1}});
+  };
+  const Client client({.api_key = secret_key, .transport = std::make_shared<Respond>(Respond{respond})});
+  RemoteStore store(client);
+  auto slow = idem::idempotent<"slow">([](int n) { return n; }, {.lease = 3s}, store);
+  auto quick = idem::idempotent<"quick">(
+      [&](int n) {
+        CHECK(slow(n) == n);
+        return n;
+      },
+      {.lease = 3s}, store);
+  CHECK(quick(1) == 1);
+  CHECK(extended > 0);
+}
+
+TEST_CASE("the keeper asks once, and not for longer than half of what is left of a lease") {
+  std::atomic<int> extends{0};
+  std::atomic<bool> in_time{true};
+  const auto respond = [&](const Request& asked) {
+    if (asked.url.find("/ai/extend") != std::string::npos) {
+      ++extends;
+      in_time = in_time && asked.timeout <= 1500ms;
+      return answer(429, Json::object(), {{"Retry-After", "59"}});
+    }
+    return answer(200, Json{{"ok", true}, {"status", "acquired"}, {"lease_id", "l"}, {"version", 1}});
+  };
+  const Client client(
+      {.api_key = secret_key, .max_retries_429 = 5, .transport = std::make_shared<Respond>(Respond{respond})});
+  RemoteStore store(client);
+  auto guard = idem::idempotent<"f">(
+      [&](int n) {
+        const std::int64_t patience = idem::detail::boot_micros() + 10'000'000;
+        while (extends < 3 && idem::detail::boot_micros() < patience) std::this_thread::yield();
+        return n;
+      },
+      {.lease = 3s}, store);
+  CHECK(guard(1) == 1);
+  CHECK(extends >= 3);
+  CHECK(in_time);
+}
+
+TEST_CASE("a release whose answer was lost frees the key as soon as that's found out") {
+  std::atomic<int> cancelled{0};
+  const auto respond = [&](const Request& asked) {
+    if (asked.url.find("/ai/cancel") == std::string::npos)
+      return answer(200, Json{{"ok", true}, {"status", "acquired"}, {"lease_id", "l"}, {"version", 1}});
+    if (++cancelled == 1) return failure(TransportFailure::timeout);
+    return answer(404, Json{{"detail", "nobody has this lease"}});
+  };
+  const Client client({.api_key = secret_key, .transport = std::make_shared<Respond>(Respond{respond})});
+  bool fails = true;
+  auto guard = idem::idempotent<"f">(
+      [&fails](int n) {
+        if (fails) throw std::runtime_error("not yet");
+        return n;
+      },
+      {.lease = 600s}, RemoteStore(client));
+  CHECK(guard.try_call(1).verdict() == Verdict::failed);
+  fails = false;
+  const std::int64_t patience = idem::detail::boot_micros() + 10'000'000;
+  auto outcome = guard.try_call(1);
+  while (outcome.verdict() == Verdict::in_doubt && idem::detail::boot_micros() < patience) outcome = guard.try_call(1);
+  CHECK(outcome.verdict() == Verdict::executed);
+}
+
+TEST_CASE("where the service counts leases and tells no first_seen_at, tokens grow by its clock, not by the machines'") {
+  std::int64_t version = 0;
+  const char* date = "Mon, 02 Mar 2026 12:00:00 GMT";
+  const auto respond = [&](const Request&) {
+    return answer(200, Json{{"ok", true}, {"status", "acquired"}, {"lease_id", "l"}, {"version", ++version}}, {{"Date", date}});
+  };
+  const Client client({.api_key = secret_key, .transport = std::make_shared<Respond>(Respond{respond})});
+  const auto at = [](std::chrono::hours hours) {
+    return RemoteStoreOptions{.clock = [hours] { return idem::TimePoint(hours); }};
+  };
+  RemoteStore ahead(client, at(500'000h));
+  RemoteStore behind(client, at(400'000h));
+  const idem::Key key = idem::make_key("f", 1);
+  const idem::Reply first = ahead.claim(key, request(), nullptr);
+  REQUIRE(first.answer == Answer::acquired);
+  date = "Mon, 02 Mar 2026 12:00:31 GMT";
+  const idem::Reply second = behind.claim(key, request(true), nullptr);
+  REQUIRE(second.answer == Answer::acquired);
+  CHECK(second.record.owner.epoch > first.record.owner.epoch);
 }

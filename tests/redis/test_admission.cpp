@@ -176,6 +176,136 @@ TEST_CASE("RFT-01: a server that may lose records is warned of once, or refused 
   CHECK(warnings(options_for(safe)) == "");
 }
 
+TEST_CASE("RFT-01 RLU-15: a server that is older than the scripts need is refused, and says so at once") {
+  std::atomic<int> scripts{0};
+  support::RespServer server([&](support::RespConnection& link) {
+    for (RespCommand command = link.next(4); !command.empty(); command = link.next(4)) {
+      ++scripts;
+      link.send("-ERR Write commands not allowed after non deterministic commands\r\n");
+    }
+  });
+  RedisOptions options;
+  options.port = server.port();
+  RedisStore store(options);
+  CHECK(holds(store.open().message, "older than Redis 5"));
+  CHECK(claim(store, idem::make_key("old", 1)).answer == Answer::unavailable);
+  CHECK(scripts == 0);
+}
+
+TEST_CASE("HIR-15: who can't be connected to is named, by host and port or by path, and never with a password") {
+  RedisOptions options;
+  options.password = "s3cr3t";
+  options.timeout = 200ms;
+  const auto complaint = [&] {
+    RedisStore store(options);
+    const Reply opened = store.open();
+    CHECK(opened.answer == Answer::unavailable);
+    // The reason comes through, however long the name is.
+    CHECK_FALSE(holds(opened.message, "s3cr3t"));
+    const Reply claimed = claim(store, idem::make_key("nobody", 1));
+    CHECK_FALSE(holds(claimed.message, "s3cr3t"));
+    return opened.message + "\n" + claimed.message;
+  };
+  options.port = RedisServer::free_port();
+  const std::string address = "127.0.0.1:" + std::to_string(options.port);
+  CHECK(holds(complaint(), address + ": the server can't be reached: Connection refused"));
+  options.host = "localhost";
+  CHECK(holds(complaint(), "localhost:" + std::to_string(options.port) + ": the server can't be reached"));
+  options.host = std::string(200, 'a') + ".invalid";
+  CHECK(holds(complaint(), "could not be looked up"));
+  // Somebody took a URL for a host.
+  options.host = "redis://:s3cr3t@redis.example:6379";
+  CHECK(holds(complaint(), "could not be looked up"));
+  options.host = "127.0.0.1";
+  options.unix_socket = "/nowhere/socket";
+  CHECK(holds(complaint(), "/nowhere/socket: the server can't be reached: No such file"));
+  options.unix_socket.clear();
+  options.sentinels = {address};
+  options.sentinel_password = "s3cr3t";
+  options.master_name = "records";
+  CHECK(holds(complaint(), "the last one that was asked: " + address + ": the server can't be reached"));
+  options.sentinels.clear();
+  options.master_name.clear();
+  options.cluster_nodes = {address};
+  CHECK(holds(complaint(), "the last one that was asked: " + address + ": the server can't be reached"));
+}
+
+TEST_CASE("HIR-15: a server that is there but can't be used is named, too") {
+  RedisServer server({.arguments = {"--requirepass", "right s3cr3t"}, .password = "right s3cr3t"});
+  RedisOptions options;
+  options.port = server.port();
+  options.password = "wrong s3cr3t";
+  RedisStore store(options);
+  const Reply opened = store.open();
+  CHECK(holds(opened.message, "127.0.0.1:" + std::to_string(server.port()) + ": the server refused to log in"));
+  CHECK_FALSE(holds(opened.message, "s3cr3t"));
+}
+
+TEST_CASE("SEC-08: open() says which right is missing, whoever has told the server the scripts, and leaves nothing behind") {
+  RedisServer& server = common_server();
+  {
+    RedisStore others(options_for(server));
+    REQUIRE(others.open().answer == Answer::ok);
+    CHECK(server.command({"DBSIZE"}).integer == 0);
+  }
+  RedisOptions options = options_for(server);
+  options.username = "shop";
+  options.password = "s3cr3t";
+  for (const char* const right : {"+evalsha", "+eval", "+get", "+set", "+setrange", "+getrange", "+del", "+time"}) {
+    CAPTURE(std::string(right));
+    std::vector<std::string> rest;
+    for (const std::string& command : needed_commands()) {
+      if (command != right) rest.push_back(command);
+    }
+    make_user(server, rest);
+    for (const bool flushed : {false, true}) {
+      if (flushed) server.command({"SCRIPT", "FLUSH"});
+      RedisStore store(options);
+      const Reply opened = store.open();
+      CHECK(opened.answer == Answer::unavailable);
+      CHECK_MESSAGE(holds(opened.message, right + 1), opened.message);
+      CHECK(holds(opened.message, server.unix_socket() + ": "));
+      // What it can't remove is gone by itself.
+      for (const RedisReply& key : server.command({"KEYS", "*"}).elements) {
+        const long long left = server.command({"PTTL", key.text}).integer;
+        CHECK(left != -1);  // for ever; -2: gone meanwhile
+        CHECK(left <= 20'000);
+      }
+      server.command({"FLUSHALL"});
+    }
+  }
+  make_user(server, needed_commands());
+  RedisStore store(options);
+  const Reply opened = store.open();
+  CHECK_MESSAGE(opened.answer == Answer::ok, opened.message);
+  CHECK(opened.message.empty());
+  options.prefix = "other:";
+  RedisStore outside(options);
+  CHECK(outside.open().answer == Answer::unavailable);
+  CHECK(server.command({"DBSIZE"}).integer == 0);
+}
+
+TEST_CASE("RFT-02: open() says that a server is full, that it can't save, and that it has too few replicas") {
+  RedisServer server;
+  RedisOptions options = options_for(server);
+  RedisStore store(options);
+  REQUIRE(store.open().answer == Answer::ok);
+  server.command({"CONFIG", "SET", "maxmemory", "1"});
+  CHECK(holds(store.open().message, "the server is full"));
+  server.command({"CONFIG", "SET", "maxmemory", "0"});
+  CHECK(store.open().answer == Answer::ok);
+  server.command({"CONFIG", "SET", "min-replicas-to-write", "1"});
+  CHECK(holds(store.open().message, "NOREPLICAS"));
+  server.command({"CONFIG", "SET", "min-replicas-to-write", "0"});
+  options.min_replicas = 1;
+  options.replica_timeout = 10ms;
+  RedisStore careful(options);
+  const Reply refused = careful.open();
+  CHECK(refused.answer == Answer::unavailable);
+  CHECK(holds(refused.message, "min_replicas"));
+  CHECK(server.command({"DBSIZE"}).integer <= 1);
+}
+
 TEST_CASE("RFT-09: neither a replica nor a former primary is claimed from") {
   RedisServer& primary = common_server();
   RedisServer replica({.arguments = {"--replicaof", "127.0.0.1 " + std::to_string(primary.port())}});
@@ -194,6 +324,11 @@ TEST_CASE("RFT-09: neither a replica nor a former primary is claimed from") {
   int runs = 0;
   const auto pay = idem::idempotent<"pay">([&](int) { ++runs; }, store);
   int number = 0;
+  // What it knew it may still tell, and nothing is run by that: it refuses what a run would have to write.
+  const Reply known = claim(store, key);
+  CHECK((known.answer == Answer::running || known.answer == Answer::unavailable));
+  const Reply taken = redis_world::take_over(store, key);
+  CHECK((taken.answer == Answer::running || taken.answer == Answer::unavailable));
   CHECK(eventually([&] {
     const auto outcome_of_pay = pay.try_call(++number);
     REQUIRE(outcome_of_pay.verdict() == idem::Verdict::unavailable);

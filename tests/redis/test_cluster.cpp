@@ -13,6 +13,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <set>
 #include <stdexcept>
 #include <string>
@@ -20,8 +21,7 @@
 #include <thread>
 #include <vector>
 
-#include "support/redis_groups.hpp"
-#include "support/redis_load.hpp"
+#include "support/redis_failover.hpp"
 #include "support/resp_server.hpp"
 
 namespace {
@@ -32,22 +32,32 @@ using idem::Clock;
 using idem::RedisOptions;
 using idem::RedisStore;
 using idem::Verdict;
+using support::Counted;
+using support::options_of;
 using support::RedisCluster;
 using support::RedisLoad;
+using Replicas = support::RedisCluster::Replicas;
 
-RedisOptions options_of(const RedisCluster& cluster, std::string prefix = "idem:") {
-  RedisOptions options;
-  options.cluster_nodes = cluster.addresses();
-  options.prefix = std::move(prefix);
-  options.timeout = 10s;
-  options.connect_timeout = 300ms;
-  return options;
+/// With replicas, for tests that don't leave them as they were.
+support::Ahead<RedisCluster>& clusters() {
+  static support::Ahead<RedisCluster> ahead(3, [] { return std::make_unique<RedisCluster>(); });
+  return ahead;
+}
+/// Without.
+support::Ahead<RedisCluster>& small_clusters() {
+  static support::Ahead<RedisCluster> ahead(1, [] { return std::make_unique<RedisCluster>(Replicas::none); });
+  return ahead;
 }
 
-/// For tests that leave it as it was: it takes two seconds until new nodes serve.
+/// For tests that leave it as it was.
 RedisCluster& shared_cluster() {
-  static RedisCluster cluster({}, false);
-  return cluster;
+  static const std::unique_ptr<RedisCluster> cluster = [] {
+    auto taken = small_clusters().take();
+    clusters().prepare();
+    return taken;
+  }();
+  static RedisCluster& serving = cluster->await_service();
+  return serving;
 }
 
 /// The digest's place in the cluster is the same for a key of the store with this prefix.
@@ -56,14 +66,6 @@ int slot_of(RedisCluster& cluster, const std::string& prefix, const idem::Key& k
   idem::detail::redis::write_digest(key.digest(), digits);
   return cluster.slot_of(prefix + std::string(digits, sizeof digits));
 }
-
-/// Calls of a function that counts its runs.
-struct Counted {
-  std::atomic<int> runs{0};
-  auto guard(RedisStore& store) {
-    return idem::idempotent<"count">([this](int number) { return ++runs, number; }, store);
-  }
-};
 
 /// Its replica hears nothing any more from a primary that wants a password which only clients know.
 void cut_off_replica(RedisCluster& cluster, std::size_t primary) {
@@ -285,7 +287,8 @@ TEST_CASE("RFT-07: a slot that moves under load repeats no call and forgets none
 }
 
 TEST_CASE("RFT-09, RFT-15: a primary killed under load repeats no call where a replica had each claim") {
-  RedisCluster cluster;
+  const std::unique_ptr<RedisCluster> own = clusters().take();
+  RedisCluster& cluster = own->await_service();
   RedisOptions options = options_of(cluster);
   options.min_replicas = 1;
   options.replica_timeout = 100ms;
@@ -309,13 +312,12 @@ TEST_CASE("RFT-09, RFT-15: a primary killed under load repeats no call where a r
   CHECK(tally.repeated == 0);
   CHECK(tally.forgotten == 0);
   CHECK(tally.unknown == 0);
-  MESSAGE("killed, min_replicas=1: ", tally.keys, " keys, ", tally.repeated, " repeated, ", tally.forgotten,
-          " forgotten, ", tally.unfinished, " in doubt, ", tally.unavailable, " unavailable, longest gap ",
-          load.longest_gap(), " ms");
+  MESSAGE("killed, min_replicas=1: ", support::summary(load, tally));
 }
 
 TEST_CASE("RFT-05: a primary that hangs is left for its replica, and isn't believed when it wakes") {
-  RedisCluster cluster;
+  const std::unique_ptr<RedisCluster> own = clusters().take();
+  RedisCluster& cluster = own->await_service();
   RedisOptions options = options_of(cluster);
   options.min_replicas = 1;
   options.replica_timeout = 100ms;
@@ -334,14 +336,13 @@ TEST_CASE("RFT-05: a primary that hangs is left for its replica, and isn't belie
   CHECK(tally.repeated == 0);
   CHECK(tally.forgotten == 0);
   CHECK(tally.unknown == 0);
-  MESSAGE("hung, min_replicas=1: ", tally.keys, " keys, ", tally.repeated, " repeated, ", tally.forgotten,
-          " forgotten, ", tally.unfinished, " in doubt, ", tally.unavailable, " unavailable, longest gap ",
-          load.longest_gap(), " ms");
+  MESSAGE("hung, min_replicas=1: ", support::summary(load, tally));
 }
 
 TEST_CASE(
     "RFT-05, RFT-06: a failover forgets what the replica hadn't got, and with min_replicas no such call has run") {
-  RedisCluster cluster;
+  const std::unique_ptr<RedisCluster> own = clusters().take();
+  RedisCluster& cluster = own->await_service();
   RedisOptions options = options_of(cluster);
   options.password = "secret";  // where none is asked for, any will do
   options.timeout = 3s;
@@ -379,7 +380,8 @@ TEST_CASE(
 
 TEST_CASE(
     "RFT-07: without a node that serves the slot a call ends by its deadline, and goes on where one serves in time") {
-  RedisCluster cluster({}, false);
+  const std::unique_ptr<RedisCluster> own = small_clusters().take();
+  RedisCluster& cluster = own->await_service();
   RedisOptions options = options_of(cluster);
   options.timeout = 300ms;
   options.connect_timeout = 100ms;

@@ -59,7 +59,7 @@ TEST_CASE("RFT-03 RLU-01: a server that is killed keeps what its append-only fil
   }
 }
 
-TEST_CASE("RFT-02 RFT-04 T-65: a record that is gone when its run ends isn't made anew, and the caller is told") {
+TEST_CASE("CORE-11 RFT-02 RFT-04 T-65: a record that is gone when its run ends isn't made anew, and the caller is told") {
   RedisServer& server = common_server();
   RedisStore store(options_for(server));
   int number = 0;

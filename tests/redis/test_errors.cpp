@@ -366,6 +366,39 @@ TEST_CASE("CORE-10: a lock whose claim was never heard of is there for who asks 
   CHECK(reply.answer == Answer::acquired);
 }
 
+TEST_CASE("CORE-10: check_lock says that a lock whose answer was lost may be there, and never that of one that wasn't asked for") {
+  RedisServer& server = common_server();
+  std::atomic<bool> loses{true};
+  Between between(server, [&](const RespCommand& command) -> Between::Verdict {
+    if (loses && Between::is_script(command)) return {Between::Do::lose_reply};
+    return {};
+  });
+  RedisOptions options = between.options();
+  options.timeout = 500ms;
+  RedisStore store(options);
+  const Key key = idem::make_key("lost lock", 1);
+  const auto complaint = [&](RedisStore& asked) -> std::string {
+    try {
+      static_cast<void>(idem::check_lock(asked, key, 1h));
+    } catch (const idem::StoreError& error) {
+      CHECK(error.effect() == idem::Effect::not_run);
+      return error.what();
+    }
+    return {};
+  };
+  const std::string why = complaint(store);
+  CHECK_MESSAGE(why.find("may be locked all the same") != std::string::npos, why);
+  loses = false;
+  CHECK(eventually([&] { return idem::check_lock(store, key, 1h).duplicate; }));
+  RedisOptions nowhere;
+  nowhere.port = RedisServer::free_port();
+  nowhere.timeout = 100ms;
+  RedisStore unreachable(nowhere);
+  const std::string other = complaint(unreachable);
+  CHECK_FALSE(other.empty());
+  CHECK_MESSAGE(other.find("may be locked") == std::string::npos, other);
+}
+
 TEST_CASE("TIM-05 RFT-10: a lease counts from before its claim was sent, however late the answer comes") {
   RedisServer& server = common_server();
   std::atomic<std::int64_t> heard{0};

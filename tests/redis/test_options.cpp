@@ -67,6 +67,25 @@ TEST_CASE("a URL may name a unix socket, with a user and a database") {
   CHECK(user.password == "p@ss");
 }
 
+TEST_CASE("RFT-01: strict() of what a URL says keeps what it says, and is like any other options") {
+  RedisOptions options = RedisOptions::from_url("redis://shop:secret@redis.example:6380/3").strict();
+  CHECK(options.unsafe_server == idem::UnsafeServer::refuse);
+  CHECK(options.host == "redis.example");
+  CHECK(options.port == 6380);
+  CHECK(options.database == 3);
+  CHECK(options.username == "shop");
+  CHECK(options.password == "secret");
+  const auto lax = RedisOptions::from_url("redis://redis.example");
+  CHECK(lax.unsafe_server == idem::UnsafeServer::warn);
+  CHECK(lax.strict().host == "redis.example");
+  options = lax;
+  CHECK(options.port == 6379);
+  CHECK(RedisOptions::strict().host == "127.0.0.1");
+  CHECK(RedisOptions::strict().unsafe_server == idem::UnsafeServer::refuse);
+  const RedisOptions designated{.host = "other", .unsafe_server = idem::UnsafeServer::refuse};
+  CHECK(designated.host == "other");
+}
+
 TEST_CASE("SEC-06: a URL that can't be meant is refused, in words that hold nothing of it") {
   for (const char* const url : {
            "",

@@ -6,14 +6,12 @@
 
 #include <doctest/doctest.h>
 
-#include <atomic>
 #include <chrono>
 #include <cstddef>
-#include <stdexcept>
+#include <memory>
 #include <string>
 
-#include "support/redis_groups.hpp"
-#include "support/redis_load.hpp"
+#include "support/redis_failover.hpp"
 
 namespace {
 
@@ -23,29 +21,14 @@ using idem::Clock;
 using idem::RedisOptions;
 using idem::RedisStore;
 using idem::Verdict;
+using support::Counted;
+using support::options_of;
 using support::RedisLoad;
 using support::SentinelGroup;
 
-RedisOptions options_of(const SentinelGroup& group, std::string prefix = "idem:") {
-  RedisOptions options;
-  options.sentinels = group.sentinels();
-  options.master_name = SentinelGroup::name;
-  options.prefix = std::move(prefix);
-  options.timeout = 10s;
-  options.connect_timeout = 300ms;
-  return options;
-}
-
-struct Counted {
-  std::atomic<int> runs{0};
-  auto guard(RedisStore& store) {
-    return idem::idempotent<"count">([this](int number) { return ++runs, number; }, store);
-  }
-};
-
-void report(const std::string& what, const RedisLoad& load, const RedisLoad::Tally& tally) {
-  MESSAGE(what, ": ", tally.keys, " keys, ", tally.repeated, " repeated, ", tally.forgotten, " forgotten, ",
-          tally.unfinished, " in doubt, ", tally.unavailable, " unavailable, longest gap ", load.longest_gap(), " ms");
+support::Ahead<SentinelGroup>& groups() {
+  static support::Ahead<SentinelGroup> ahead(3, [] { return std::make_unique<SentinelGroup>(); });
+  return ahead;
 }
 
 }  // namespace
@@ -53,6 +36,8 @@ void report(const std::string& what, const RedisLoad& load, const RedisLoad::Tal
 TEST_CASE(
     "T-15: a store on the primary that Sentinel names keeps every store's promises, also after a failover by hand") {
   SentinelGroup group("sentinels' secret");
+  groups().prepare();
+  group.await_order();
   int cases = 0;
   Clock used;
   const auto open = [&](const Clock& clock) {
@@ -90,7 +75,8 @@ TEST_CASE(
 }
 
 TEST_CASE("RFT-09, RFT-15: a primary killed under load repeats no call where a replica had each claim") {
-  SentinelGroup group;
+  const std::unique_ptr<SentinelGroup> own = groups().take();
+  SentinelGroup& group = own->await_order();
   RedisOptions options = options_of(group);
   options.min_replicas = 1;
   options.replica_timeout = 200ms;
@@ -104,7 +90,7 @@ TEST_CASE("RFT-09, RFT-15: a primary killed under load repeats no call where a r
   CHECK(group.server(other).calls("evalsha") + group.server(other).calls("eval") == 0);
   load.stop();
   const RedisLoad::Tally tally = load.tally();
-  report("killed, min_replicas=1", load, tally);
+  MESSAGE("killed, min_replicas=1: ", support::summary(load, tally));
   CHECK(tally.repeated == 0);
   CHECK(tally.forgotten == 0);
   CHECK(tally.unknown == 0);
@@ -112,7 +98,8 @@ TEST_CASE("RFT-09, RFT-15: a primary killed under load repeats no call where a r
 
 TEST_CASE(
     "RFT-05: a primary that hangs is left for the new one, and isn't asked when it wakes as if nothing had been") {
-  SentinelGroup group;
+  const std::unique_ptr<SentinelGroup> own = groups().take();
+  SentinelGroup& group = own->await_order();
   RedisOptions options = options_of(group);
   options.min_replicas = 1;
   options.replica_timeout = 200ms;
@@ -133,14 +120,15 @@ TEST_CASE(
   CHECK(scripts() == before);
   load.stop();
   const RedisLoad::Tally tally = load.tally();
-  report("hung, min_replicas=1", load, tally);
+  MESSAGE("hung, min_replicas=1: ", support::summary(load, tally));
   CHECK(tally.repeated == 0);
   CHECK(tally.forgotten == 0);
   CHECK(tally.unknown == 0);
 }
 
 TEST_CASE("RFT-05, RFT-06: a failover forgets what no replica had, and with min_replicas no such call has run") {
-  SentinelGroup group;
+  const std::unique_ptr<SentinelGroup> own = groups().take();
+  SentinelGroup& group = own->await_order();
   RedisOptions options = options_of(group);
   options.password = "secret";  // where none is asked for, any will do
   RedisStore trusting(options);

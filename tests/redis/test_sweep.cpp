@@ -1,8 +1,10 @@
 // What goes through all records of a store: clear, purge, for_each and stats.
 #include <idem/redis_store.hpp>
+#include <idem/testing/recording_observer.hpp>
 
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <cstddef>
 #include <set>
 #include <stdexcept>
@@ -102,8 +104,10 @@ TEST_CASE("for_each may use the store, and an exception of its function's passes
 
 TEST_CASE("a server that isn't there isn't an empty one") {
   RedisServer server;
+  const idem::testing::RecordingObserver events;
   RedisOptions options = options_for(server);
   options.timeout = 50ms;
+  options.on_event = events;
   RedisStore store(options);
   REQUIRE(claim(store, idem::make_key("there", 1)).answer == Answer::acquired);
   CHECK(store.stats().available);
@@ -114,8 +118,45 @@ TEST_CASE("a server that isn't there isn't an empty one") {
   CHECK_FALSE(store.purge({}).complete);
   CHECK(store.clear() == 0);
   std::size_t shown = 0;
+  const std::size_t told = events.kinds().size();
   store.for_each([&](const idem::RecordView&) { ++shown; });
   CHECK(shown == 0);
+  REQUIRE(events.kinds().size() == told + 1);
+  CHECK(events.events().back().message.find("not all records were gone through: ") == 0);
+}
+
+TEST_CASE("HIR-09: a server whose SCAN never ends is left, and that not all was seen is told") {
+  RedisServer& server = common_server();
+  // Each cursor is the one after the last of a circle of so many.
+  for (const int circle : {1, 2, 7, 100}) {
+    CAPTURE(circle);
+    std::atomic<int> scans{0};
+    Between between(server, [&](const RespCommand& command) -> Between::Verdict {
+      if (command[0] != "SCAN") return {};
+      // A test that goes on for ever would say nothing.
+      const int next = ++scans > 2000 ? 0 : 1 + scans % circle;
+      return {.answer = "*2\r\n" + support::bulk(std::to_string(next)) + "*0\r\n"};
+    });
+    const idem::testing::RecordingObserver events;
+    RedisOptions options = between.options();
+    options.on_event = events;
+    RedisStore store(options);
+    std::size_t told = 0;
+    const auto gone_through = [&](auto sweep) {
+      scans = 0;
+      sweep();
+      CHECK(scans < 2000);
+      std::size_t warnings = 0;
+      for (const auto& event : events.events()) {
+        if (event.message.find("SCAN comes to no end") != std::string::npos) ++warnings;
+      }
+      CHECK(warnings == ++told);
+    };
+    gone_through([&] { CHECK_FALSE(store.stats().available); });
+    gone_through([&] { CHECK_FALSE(store.purge({}).complete); });
+    gone_through([&] { CHECK(store.clear() == 0); });
+    gone_through([&] { store.for_each([](const idem::RecordView&) {}); });
+  }
 }
 
 TEST_CASE("T-39 T-40: purge takes doubts only by an age that can be meant, and never what runs") {

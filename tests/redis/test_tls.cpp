@@ -44,8 +44,7 @@ namespace {
 constexpr int many = 32;
 
 const support::TlsFiles& files() {
-  static const support::TlsFiles made;
-  return made;
+  return support::tls_files();
 }
 
 support::RedisServerOptions server_options(const std::string& certificate = "server", const std::string& clients = "no") {

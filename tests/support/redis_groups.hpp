@@ -7,10 +7,12 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace support {
@@ -40,15 +42,43 @@ inline std::string info_or_nothing(RedisServer& server, const char* section, con
   }
 }
 
+/// Groups of servers for one test after the other: while a test uses one, the next one gets ready. Not for several
+/// threads at once.
+template <class Group>
+class Ahead {
+ public:
+  /// `count`: how many are made in advance, one at a time.
+  Ahead(std::size_t count, std::function<std::unique_ptr<Group>()> make) : left_(count), make_(std::move(make)) {}
+
+  void prepare() {
+    if (next_ != nullptr || left_ == 0) return;
+    --left_;
+    next_ = make_();
+  }
+  std::unique_ptr<Group> take() {
+    std::unique_ptr<Group> taken = next_ != nullptr ? std::move(next_) : make_();
+    prepare();
+    return taken;
+  }
+
+ private:
+  std::size_t left_;
+  std::function<std::unique_ptr<Group>()> make_;
+  std::unique_ptr<Group> next_;
+};
+
 /// Three primaries and as many replicas: server 3 is the replica of server 0, and so on.
 class RedisCluster {
  public:
   static constexpr std::size_t primaries = 3;
   static constexpr int slots = 16384;
 
-  explicit RedisCluster(std::vector<std::string> arguments = {}, bool replicas = true)
-      : count_(replicas ? 2 * primaries : primaries) {
-    for (std::size_t i = 0; i < count_; ++i) start(arguments);
+  enum class Replicas { none, one_each };
+
+  /// Starts the servers, and returns before they are in service: see `await_service`. `each`: of all of them.
+  explicit RedisCluster(Replicas replicas = Replicas::one_each, const RedisServerOptions& each = {})
+      : count_(replicas == Replicas::none ? primaries : 2 * primaries) {
+    for (std::size_t i = 0; i < count_; ++i) start(each);
     for (std::size_t i = 0; i < count_; ++i) ids_.push_back((*this)[i].command({"CLUSTER", "MYID"}).text);
     for (std::size_t i = 0; i < count_; ++i) {
       (*this)[i].command({"CLUSTER", "SET-CONFIG-EPOCH", std::to_string(i + 1)});
@@ -74,6 +104,10 @@ class RedisCluster {
       return true;
     });
     for (std::size_t i = primaries; i < count_; ++i) (*this)[i].command({"CLUSTER", "REPLICATE", ids_[i - primaries]});
+  }
+
+  /// A new node serves only two seconds after its start.
+  RedisCluster& await_service() {
     wait_until("the cluster is in service", [&] {
       for (std::size_t i = 0; i < count_; ++i) {
         if ((*this)[i].command({"CLUSTER", "INFO"}).text.find("cluster_state:ok") == std::string::npos) return false;
@@ -86,6 +120,9 @@ class RedisCluster {
       }
       return true;
     });
+    // Not before: on a busy machine a replica would take over from a primary that it hardly knows.
+    for (std::size_t i = 0; i < count_; ++i) (*this)[i].command({"CONFIG", "SET", "cluster-replica-no-failover", "no"});
+    return *this;
   }
 
   RedisServer& operator[](std::size_t at) { return *servers_[at]; }
@@ -141,22 +178,19 @@ class RedisCluster {
   }
 
  private:
-  void start(const std::vector<std::string>& more) {
+  void start(const RedisServerOptions& each) {
     for (int attempt = 0;; ++attempt) {
       const std::uint16_t bus = RedisServer::free_port();
-      std::vector<std::string> arguments{"--cluster-enabled",
-                                         "yes",
-                                         "--cluster-port",
-                                         std::to_string(bus),
-                                         "--cluster-node-timeout",
-                                         "600",
-                                         "--cluster-replica-validity-factor",
-                                         "0",
-                                         "--repl-ping-replica-period",
-                                         "1"};
-      arguments.insert(arguments.end(), more.begin(), more.end());
+      RedisServerOptions options = each;
+      options.arguments.insert(options.arguments.end(),
+                               {"--cluster-enabled", "yes", "--cluster-port", std::to_string(bus),
+                                "--cluster-node-timeout", "600", "--cluster-replica-validity-factor", "0",
+                                "--cluster-replica-no-failover", "yes", "--repl-ping-replica-period", "1"});
+      if (each.tls) {
+        options.arguments.insert(options.arguments.end(), {"--tls-cluster", "yes", "--tls-replication", "yes"});
+      }
       try {
-        servers_.push_back(std::make_unique<RedisServer>(RedisServerOptions{.arguments = arguments}));
+        servers_.push_back(std::make_unique<RedisServer>(options));
         bus_ports_.push_back(bus);
         return;
       } catch (const std::runtime_error&) {
@@ -176,15 +210,19 @@ class SentinelGroup {
  public:
   static constexpr const char* name = "records";
 
-  explicit SentinelGroup(std::string sentinel_password = {}, std::vector<std::string> more = {}) {
-    more.insert(more.end(), {"--repl-ping-replica-period", "1"});
-    servers_.push_back(std::make_unique<RedisServer>(RedisServerOptions{.arguments = more}));
-    more.insert(more.end(), {"--replicaof", "127.0.0.1 " + std::to_string(servers_[0]->port())});
-    for (int i = 0; i < 2; ++i) {
-      servers_.push_back(std::make_unique<RedisServer>(RedisServerOptions{.arguments = more}));
-    }
+  /// Starts all, and returns before the sentinels know each other: see `await_order`. `each`: of servers and sentinels.
+  explicit SentinelGroup(const std::string& sentinel_password = {}, RedisServerOptions each = {}) {
+    if (each.tls) each.arguments.insert(each.arguments.end(), {"--tls-replication", "yes"});
+    RedisServerOptions server = each;
+    server.arguments.insert(server.arguments.end(), {"--repl-ping-replica-period", "1"});
+    servers_.push_back(std::make_unique<RedisServer>(server));
+    server.arguments.insert(server.arguments.end(),
+                            {"--replicaof", "127.0.0.1 " + std::to_string(servers_[0]->port())});
+    for (int i = 0; i < 2; ++i) servers_.push_back(std::make_unique<RedisServer>(server));
     for (int i = 0; i < 3; ++i) {
-      RedisServerOptions options{.arguments = {"--sentinel"}, .password = sentinel_password};
+      RedisServerOptions options = each;
+      options.arguments.insert(options.arguments.begin(), "--sentinel");
+      options.password = sentinel_password;
       if (!sentinel_password.empty()) {
         options.arguments.insert(options.arguments.begin(), {"--requirepass", sentinel_password});
       }
@@ -192,14 +230,15 @@ class SentinelGroup {
       RedisServer& sentinel = *sentinels_.back();
       if (!sentinel_password.empty())
         sentinel.command({"SENTINEL", "CONFIG", "SET", "sentinel-pass", sentinel_password});
+      // They look at each other and at the servers every few seconds. Before Redis 7 nobody can make them hurry.
+      sentinel.ask({"SENTINEL", "DEBUG", "INFO-PERIOD", "200", "PUBLISH-PERIOD", "100"});
       sentinel.command({"SENTINEL", "MONITOR", name, "127.0.0.1", std::to_string(servers_[0]->port()), "2"});
       sentinel.command({"SENTINEL", "SET", name, "down-after-milliseconds", "500", "failover-timeout", "2000"});
     }
-    await_order();
   }
 
   /// Until all sentinels know each other and the replicas, and these are in step.
-  void await_order() {
+  SentinelGroup& await_order() {
     wait_until("the sentinels know each other", [&] {
       for (const auto& sentinel : sentinels_) {
         const RedisReply master = sentinel->command({"SENTINEL", "MASTER", name});
@@ -210,6 +249,11 @@ class SentinelGroup {
       }
       return true;
     });
+    // A failover is judged by these, too.
+    for (const auto& sentinel : sentinels_) {
+      sentinel->ask({"SENTINEL", "DEBUG", "INFO-PERIOD", "10000", "PUBLISH-PERIOD", "2000"});
+    }
+    return *this;
   }
 
   RedisServer& server(std::size_t at) { return *servers_[at]; }

@@ -25,6 +25,7 @@ class TlsFiles {
     certificate("server", "IP:127.0.0.1,DNS:localhost");
     certificate("elsewhere", "IP:127.0.0.2,DNS:elsewhere.example,DNS:127.0.0.1");
     certificate("expired", "IP:127.0.0.1,DNS:localhost", "-1");
+    certificate("named", "DNS:localhost");
     certificate("client", "DNS:client.example");
     run({"pkey", "-in", key("client"), "-aes128", "-passout", "pass:s3cret", "-out", key("locked")});
   }
@@ -94,5 +95,11 @@ class TlsFiles {
 
   Directory directory_;
 };
+
+/// For all tests of a program.
+inline const TlsFiles& tls_files() {
+  static const TlsFiles made;
+  return made;
+}
 
 }  // namespace support

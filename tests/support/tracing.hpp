@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <cstring>
 #include <string>
+#include <vector>
 
 #include <fcntl.h>
 #include <signal.h>
@@ -45,6 +46,18 @@ struct Plan {
   /// Each call is a point: also the third and later ones of a row of equal ones, and for `kill` those that only look.
   bool every = false;
   long only = -1;  ///< Of this system call, where there is one.
+  /// Gets all calls in order, where there is one and nothing is harmed.
+  std::vector<struct Made>* log = nullptr;
+};
+
+/// A call of the traced part, as it was begun.
+struct Made {
+  long number = -1;
+  std::string path;  ///< The file's, whole or below the directory that is the call's.
+  unsigned long long flags = 0;   ///< Of open and flock.
+  unsigned long long offset = 0;  ///< Of pwrite.
+  unsigned long long size = 0;
+  int descriptor = -1;
 };
 
 struct Seen {
@@ -144,22 +157,37 @@ inline Same same_as(const user_regs_struct& registers) {
   return {registers.orig_rax, registers.rdi, path ? registers.rsi : 0};
 }
 
-inline std::string words_for(pid_t child, const user_regs_struct& registers) {
+/// Of the file that a call is about: as it was given, or what the descriptor stands for.
+inline std::string path_of(pid_t child, const user_regs_struct& registers) {
   const auto number = static_cast<long>(registers.orig_rax);
-  const char* const name = name_of(number);
-  std::string words = name != nullptr ? name : "system call " + std::to_string(number);
   char path[256] = {};
   if (has_path(number)) {
     iovec to{path, sizeof path - 1};
     iovec from{reinterpret_cast<void*>(registers.rsi), 64};
     static_cast<void>(::process_vm_readv(child, &to, 1, &from, 1, 0));
     path[sizeof path - 1] = '\0';
-  } else if (name != nullptr) {
+  } else if (name_of(number) != nullptr) {
     char link[64];
     std::snprintf(link, sizeof link, "/proc/%d/fd/%d", child, static_cast<int>(registers.rdi));
     static_cast<void>(::readlink(link, path, sizeof path - 1));
   }
-  return words + " " + path;
+  return path;
+}
+
+inline std::string words_for(pid_t child, const user_regs_struct& registers) {
+  const auto number = static_cast<long>(registers.orig_rax);
+  const char* const name = name_of(number);
+  return (name != nullptr ? name : "system call " + std::to_string(number)) + " " + path_of(child, registers);
+}
+
+inline Made made(pid_t child, const user_regs_struct& registers) {
+  const auto number = static_cast<long>(registers.orig_rax);
+  return {.number = number,
+          .path = path_of(child, registers),
+          .flags = number == SYS_openat ? registers.rdx : registers.rsi,
+          .offset = registers.r10,
+          .size = registers.rdx,
+          .descriptor = static_cast<int>(registers.rdi)};
 }
 
 inline int wait_for(pid_t child) {
@@ -233,6 +261,10 @@ Seen trace(const Plan& plan, Run&& run) {
       registers.rax = static_cast<unsigned long long>(rewritten);
       REQUIRE(::ptrace(PTRACE_SETREGS, child, nullptr, &registers) == 0);
       rewrites = false;
+      continue;
+    }
+    if (plan.log != nullptr) {
+      if (enters) plan.log->push_back(made(child, registers));
       continue;
     }
     if (plan.harm == Harm::kill ? !plan.every && !has_effect(registers) : name_of(number) == nullptr) continue;

@@ -96,10 +96,18 @@ class Invocation : OutcomeWriter<State, R> {
     if (asked.go_on) return true;
     release(run);
     facts_of(run);
-    verdict(asked.verdict, asked.verdict == Verdict::duplicate ? Effect::ran : Effect::not_run);
+    Effect effect = Effect::not_run;
+    EventKind kind = EventKind::unavailable;
+    if (asked.verdict == Verdict::duplicate) {
+      effect = Effect::ran;
+      kind = EventKind::duplicate;
+    } else if (asked.verdict == Verdict::in_doubt) {
+      effect = Effect::unknown;
+      kind = EventKind::in_doubt;
+    }
+    verdict(asked.verdict, effect);
     set_message(info(), "idem: ", asked.message);
-    tell(asked.verdict == Verdict::duplicate ? EventKind::duplicate : EventKind::unavailable, run.key(), run.record(),
-         asked.message);
+    tell(kind, run.key(), run.record(), asked.message);
     return false;
   }
   void told_elsewhere(const Run<Store>& run) {

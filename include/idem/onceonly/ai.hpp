@@ -35,7 +35,7 @@ class AiCalls : public impl::Calls {
     Json body{{"key", key}};
     impl::add_member(body, "ttl", impl::wire_ttl(options.ttl, "RunOptions::ttl"));
     impl::add_member(body, "metadata", with_run_id(options.metadata, options.run_id, "RunOptions::metadata"));
-    return impl::read_ai_run(post("/ai/run", std::move(body)));
+    return impl::read_job<AiRun>(post("/ai/run", std::move(body)));
   }
   std::future<AiRun> run_async(std::string key, RunOptions options = {}) const {
     return on_thread(*this, [key = std::move(key), options = std::move(options)](const AiCalls& self) {
@@ -57,12 +57,12 @@ class AiCalls : public impl::Calls {
     return on_thread(*this, [options = std::move(options)](const AiCalls& self) { return self.run_tool(options); });
   }
 
-  AiStatus status(const std::string& key) const { return impl::read_ai_status(get("/ai/status", key)); }
+  AiStatus status(const std::string& key) const { return impl::read_job<AiStatus>(get("/ai/status", {{"key", key}})); }
   std::future<AiStatus> status_async(std::string key) const {
     return on_thread(*this, [key = std::move(key)](const AiCalls& self) { return self.status(key); });
   }
 
-  AiResult result(const std::string& key) const { return impl::read_ai_result(get("/ai/result", key)); }
+  AiResult result(const std::string& key) const { return impl::read_job<AiResult>(get("/ai/result", {{"key", key}})); }
   std::future<AiResult> result_async(std::string key) const {
     return on_thread(*this, [key = std::move(key)](const AiCalls& self) { return self.result(key); });
   }
@@ -87,7 +87,9 @@ class AiCalls : public impl::Calls {
         extend_quietly(key, *options.lease_id, ttl, nullptr);
         extend_at = later(now, options.extend_every);
       }
-      if (!session().pause(between(found.retry_after_sec, options.poll_min, options.poll_max)))
+      Duration pause = between(found.retry_after_sec, options.poll_min, options.poll_max);
+      if (deadline - now < std::chrono::hours(24)) pause = (std::min)(pause, Duration(deadline - now));
+      if (!session().pause(pause))
         idem::detail::raise(TransportError("idem: the client was closed", TransportFailure::cancelled));
     }
   }
@@ -119,19 +121,19 @@ class AiCalls : public impl::Calls {
   /// null no result. Who doesn't get the lease waits for who has it.
   ///
   /// The lease is extended while fn runs and not after this returns. Where fn throws, `fail(error_code)` is reported
-  /// and the exception thrown on. Where fn ran and `complete` fails, its error is thrown: fn isn't run again here, the
-  /// lease ends by itself, and what the service makes of the key then is its affair.
+  /// and the exception thrown on. Where fn ran and what it gives can't be made JSON, the key is completed without a
+  /// result and that exception thrown. Where fn ran and `complete` fails, its error is thrown: fn isn't run again here,
+  /// the lease ends by itself, and what the service makes of the key then is its affair.
   template <class F>
   AiResult run_fn(const std::string& key, F&& fn, const RunFnOptions& options = {}) const {
-    idem::detail::check_span(options.ttl, false, "RunFnOptions::ttl");
     idem::detail::check_span(options.extend_every, false, "RunFnOptions::extend_every");
-    const std::int64_t ttl = impl::seconds_of(options.ttl);
+    const std::optional<std::int64_t> ttl = impl::wire_ttl(options.ttl, "RunFnOptions::ttl");
     const Json leased = lease(key, {options.ttl, options.metadata});
     const std::string found = impl::text_of(leased, "status").value_or("");
     if (found == "acquired") {
       const std::string lease_id = impl::text_of(leased, "lease_id").value_or("");
       if (lease_id.empty()) return impl::unsuccessful(key, "failed", "missing_lease_id");
-      return run_leased(key, lease_id, ttl, fn, options);
+      return run_leased(key, lease_id, ttl, in_time(options, impl::integer_of(leased, "ttl")), fn, options);
     }
     if (found == "completed" || found == "failed") return result(key);
     if (!options.wait_on_conflict)
@@ -162,7 +164,7 @@ class AiCalls : public impl::Calls {
   }
 
   Json extend(const std::string& key, const std::string& lease_id, const ExtendOptions& options = {}) const {
-    return extend(key, lease_id, options, nullptr);
+    return extend(key, lease_id, impl::wire_ttl(options.ttl, "ExtendOptions::ttl"), nullptr);
   }
   std::future<Json> extend_async(std::string key, std::string lease_id, ExtendOptions options = {}) const {
     return on_thread(*this, [key = std::move(key), lease_id = std::move(lease_id), options](const AiCalls& self) {
@@ -207,30 +209,13 @@ class AiCalls : public impl::Calls {
   }
 
  private:
-  Json get(const char* path, const std::string& key) const {
-    impl::Call call;
-    call.path = path;
-    call.query = {{"key", key}};
-    return session().call(call);
-  }
-  Json post(const char* path, Json body, const Cancellation* cancellation = nullptr) const {
-    impl::Call call;
-    call.method = "POST";
-    call.path = path;
-    call.body = std::move(body);
-    call.cancellation = cancellation;
-    return session().call(call);
-  }
-
-  Json extend(const std::string& key, const std::string& lease_id, const ExtendOptions& options,
-              const Cancellation* cancellation) const {
-    return extend(key, lease_id, impl::wire_ttl(options.ttl, "ExtendOptions::ttl"), cancellation);
-  }
   Json extend(const std::string& key, const std::string& lease_id, const std::optional<std::int64_t>& ttl,
               const Cancellation* cancellation) const {
     Json body{{"key", key}, {"lease_id", lease_id}};
     impl::add_member(body, "ttl", ttl);
-    return post("/ai/extend", std::move(body), cancellation);
+    impl::Call call = impl::post_call("/ai/extend", std::move(body));
+    call.patience.cancellation = cancellation;
+    return session().call(call);
   }
   void extend_quietly(const std::string& key, const std::string& lease_id, const std::optional<std::int64_t>& ttl,
                       const Cancellation* cancellation) const {
@@ -261,20 +246,31 @@ class AiCalls : public impl::Calls {
     return (std::min)((std::max)(wanted, least), most);
   }
 
+  /// How often a lease is extended: early enough that it doesn't end before, however long that's asked for. `granted`:
+  /// by the service, in seconds.
+  static Duration in_time(const RunFnOptions& options, const std::optional<std::int64_t>& granted) noexcept {
+    Duration every = (std::min)(options.extend_every, third_of(options.ttl));
+    if (granted.has_value() && *granted > 0 && *granted < 86400)
+      every = (std::min)(every, third_of(std::chrono::seconds(*granted)));
+    return every;
+  }
+  static Duration third_of(Duration span) noexcept { return std::chrono::nanoseconds(span.nanoseconds() / 3); }
+
   template <class F>
-  AiResult run_leased(const std::string& key, const std::string& lease_id, std::int64_t ttl, F& fn,
-                      const RunFnOptions& options) const {
+  AiResult run_leased(const std::string& key, const std::string& lease_id, const std::optional<std::int64_t>& ttl,
+                      Duration extend_every, F& fn, const RunFnOptions& options) const {
     std::optional<Json> outcome;
     {
-      impl::Heartbeat heartbeat(options.extend_every, &session().closed(),
+      bool ran = false;
+      impl::Heartbeat heartbeat(extend_every, &session().closed(),
                                 [&](const Cancellation& cancellation) { extend(key, lease_id, ttl, &cancellation); });
       IDEM_TRY {
-        outcome = called(fn);
+        outcome = called(fn, ran);
       }
       IDEM_CATCH_UNWIND
       IDEM_CATCH_ALL {
         heartbeat.stop();
-        fail_quietly(key, lease_id, options.error_code);
+        end_quietly(key, lease_id, ran ? nullptr : &options.error_code);
 #if IDEM_EXCEPTIONS
         std::rethrow_exception(std::current_exception());
 #endif
@@ -284,21 +280,30 @@ class AiCalls : public impl::Calls {
     return completed(key, std::move(outcome));
   }
 
-  void fail_quietly(const std::string& key, const std::string& lease_id, const std::string& error_code) const {
+  /// Completed without a result where there's no error code.
+  void end_quietly(const std::string& key, const std::string& lease_id, const std::string* error_code) const {
     IDEM_TRY {
-      fail(key, lease_id, error_code);
+      if (error_code == nullptr) {
+        complete(key, lease_id);
+      } else {
+        fail(key, lease_id, *error_code);
+      }
     }
     IDEM_CATCH_UNWIND
     IDEM_CATCH_ALL {}
   }
 
+  /// `ran`: whatever is thrown from then on isn't fn's.
   template <class F>
-  static std::optional<Json> called(F& fn) {
+  static std::optional<Json> called(F& fn, bool& ran) {
     if constexpr (std::is_void_v<std::invoke_result_t<F&>>) {
       fn();
+      ran = true;
       return std::nullopt;
     } else {
-      Json value = encodable(fn());
+      auto&& given = fn();
+      ran = true;
+      Json value = encodable(std::forward<decltype(given)>(given));
       if (value.is_null()) return std::nullopt;
       if (value.is_object()) return value;
       Json wrapped = Json::object();

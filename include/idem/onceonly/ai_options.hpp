@@ -50,7 +50,7 @@ struct RunAndWaitOptions {
 struct RunFnOptions {
   Duration ttl = std::chrono::seconds(300);  ///< Of the lease; extended while the function runs.
   std::optional<Json> metadata = {};
-  Duration extend_every = std::chrono::seconds(30);  ///< Well below ttl.
+  Duration extend_every = std::chrono::seconds(30);  ///< Never later than a third of the lease.
   bool wait_on_conflict = true;                      ///< For whoever holds the lease; otherwise `not_acquired` at once.
   Duration timeout = std::chrono::seconds(60);       ///< Of this waiting.
   Duration poll_min = std::chrono::milliseconds(500);

@@ -76,56 +76,32 @@ struct AiToolResult {
 
 namespace impl {
 
-inline AiRun read_ai_run(Json raw) {
-  AiRun run;
-  run.ok = flag_of(raw, "ok").value_or(false);
-  run.status = text_of(raw, "status").value_or("");
-  run.key = text_of(raw, "key").value_or("");
-  run.lease_id = text_of(raw, "lease_id");
-  run.version = integer_of(raw, "version").value_or(0);
-  run.ttl = integer_of(raw, "ttl");
-  run.ttl_left = integer_of(raw, "ttl_left");
-  run.first_seen_at = text_of(raw, "first_seen_at");
-  run.charged = integer_of(raw, "charged");
-  run.usage = integer_of(raw, "usage");
-  run.limit = integer_of(raw, "limit");
-  run.retry_after_sec = integer_of(raw, "retry_after_sec");
-  run.done_at = text_of(raw, "done_at");
-  run.error_code = text_of(raw, "error_code");
-  run.result_hash = text_of(raw, "result_hash");
-  run.result = object_of(raw, "result");
-  run.raw = std::move(raw);
-  return run;
-}
-
-inline AiStatus read_ai_status(Json raw) {
-  AiStatus status;
-  status.ok = flag_of(raw, "ok").value_or(false);
-  status.status = text_of(raw, "status").value_or("");
-  status.key = text_of(raw, "key").value_or("");
-  status.lease_id = text_of(raw, "lease_id");
-  status.version = integer_of(raw, "version").value_or(0);
-  status.ttl_left = integer_of(raw, "ttl_left");
-  status.first_seen_at = text_of(raw, "first_seen_at");
-  status.done_at = text_of(raw, "done_at");
-  status.result_hash = text_of(raw, "result_hash");
-  status.error_code = text_of(raw, "error_code");
-  status.retry_after_sec = integer_of(raw, "retry_after_sec");
-  status.raw = std::move(raw);
-  return status;
-}
-
-inline AiResult read_ai_result(Json raw) {
-  AiResult result;
-  result.ok = flag_of(raw, "ok").value_or(false);
-  result.status = text_of(raw, "status").value_or("");
-  result.key = text_of(raw, "key").value_or("");
-  result.result = object_of(raw, "result");
-  result.result_hash = text_of(raw, "result_hash");
-  result.error_code = text_of(raw, "error_code");
-  result.done_at = text_of(raw, "done_at");
-  result.raw = std::move(raw);
-  return result;
+/// Any of the descriptions of a job: the members that it has.
+template <class Described>
+Described read_job(Json raw) {
+  Described job;
+  job.ok = flag_of(raw, "ok").value_or(false);
+  job.status = text_of(raw, "status").value_or("");
+  job.key = text_of(raw, "key").value_or("");
+  job.done_at = text_of(raw, "done_at");
+  job.error_code = text_of(raw, "error_code");
+  job.result_hash = text_of(raw, "result_hash");
+  if constexpr (requires { job.lease_id; }) {
+    job.lease_id = text_of(raw, "lease_id");
+    job.version = integer_of(raw, "version").value_or(0);
+    job.ttl_left = integer_of(raw, "ttl_left");
+    job.first_seen_at = text_of(raw, "first_seen_at");
+    job.retry_after_sec = integer_of(raw, "retry_after_sec");
+  }
+  if constexpr (requires { job.charged; }) {
+    job.ttl = integer_of(raw, "ttl");
+    job.charged = integer_of(raw, "charged");
+    job.usage = integer_of(raw, "usage");
+    job.limit = integer_of(raw, "limit");
+  }
+  if constexpr (requires { job.result; }) job.result = object_of(raw, "result");
+  job.raw = std::move(raw);
+  return job;
 }
 
 inline AiToolResult read_ai_tool_result(Json raw) {

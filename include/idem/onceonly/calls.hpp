@@ -80,6 +80,11 @@ class Calls {
   Session& session() const noexcept { return *session_; }
   const std::shared_ptr<Session>& shared_session() const noexcept { return session_; }
 
+  Json get(std::string path, std::vector<Header> query = {}) const {
+    return session().call(get_call(std::move(path), std::move(query)));
+  }
+  Json post(std::string path, Json body) const { return session().call(post_call(std::move(path), std::move(body))); }
+
   /// `call(self)` on a thread of the client's, with a copy of the handle that outlives the caller's.
   template <class Self, class F>
   static auto on_thread(const Self& self, F call) {
@@ -205,21 +210,6 @@ class ClientCalls : public impl::Calls {
     return on_thread(*this, [run_id = std::move(run_id), options](const ClientCalls& self) {
       return self.run_timeline(run_id, options);
     });
-  }
-
- private:
-  Json get(std::string path, std::vector<Header> query = {}) const {
-    impl::Call call;
-    call.path = std::move(path);
-    call.query = std::move(query);
-    return session().call(call);
-  }
-  Json post(const char* path, Json body) const {
-    impl::Call call;
-    call.method = "POST";
-    call.path = path;
-    call.body = std::move(body);
-    return session().call(call);
   }
 };
 

@@ -62,8 +62,14 @@ inline std::optional<std::string> header_of(const Response& response, std::strin
   return value == nullptr ? std::nullopt : std::optional(*value);
 }
 
-/// Of a success or a 409. What says whether the lock was had, in this order: the body's status, the header, the body's
-/// `success`; where nothing does, it wasn't.
+/// Whether the lock was had, by a success: the body's status says so, else the header, else the body's `success`.
+inline std::optional<bool> locked_in(const Json& body, const Response& response) {
+  std::optional<bool> locked = locked_by(text_of(body, "status"));
+  if (!locked.has_value()) locked = locked_by(header_of(response, "X-OnceOnly-Status"));
+  return locked.has_value() ? locked : flag_of(body, "success");
+}
+
+/// Of a success or a 409. Where a success doesn't say that the lock was had, it wasn't.
 inline CheckLockResult read_check_lock(const Response& response, const std::string& key, std::int64_t ttl,
                                        const std::optional<Json>& metadata) {
   CheckLockResult result;
@@ -78,10 +84,7 @@ inline CheckLockResult read_check_lock(const Response& response, const std::stri
     if (!detail.is_null()) result.raw["detail"] = std::move(detail);
   } else {
     result.raw = object_in(response);
-    std::optional<bool> locked = locked_by(text_of(result.raw, "status"));
-    if (!locked.has_value()) locked = locked_by(header_of(response, "X-OnceOnly-Status"));
-    if (!locked.has_value()) locked = flag_of(result.raw, "success");
-    result.locked = locked.value_or(false);
+    result.locked = locked_in(result.raw, response).value_or(false);
     result.duplicate = !result.locked;
     if (std::optional<std::string> own = text_of(result.raw, "key"); own.has_value()) result.key = std::move(*own);
     result.ttl = integer_of(result.raw, "ttl").value_or(ttl);

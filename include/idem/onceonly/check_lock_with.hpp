@@ -2,6 +2,7 @@
 // does.
 #pragma once
 
+#include <idem/detail/boot_clock.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/detail/process.hpp>
 #include <idem/detail/random.hpp>
@@ -13,6 +14,7 @@
 #include <idem/onceonly/impl/check_lock_api.hpp>
 #include <idem/onceonly/impl/digest_hash.hpp>
 #include <idem/onceonly/impl/lease_api.hpp>
+#include <idem/onceonly/impl/store_parts.hpp>
 #include <idem/onceonly/json.hpp>
 #include <idem/protocol.hpp>
 #include <idem/store.hpp>
@@ -44,10 +46,11 @@ struct CheckLockWithOptions {
 ///
 /// What the service can't be told, this object remembers, for as long as the lock lasts: who is running the call here,
 /// that a run failed without an effect (the next call here runs: the lock is still this object's), and that one is in
-/// doubt. A duplicate that may be this object's own lock, whose answer was lost and asked for again, is in doubt.
+/// doubt. A duplicate that may be this object's own lock, since an answer was lost, is in doubt: whether it was asked
+/// for again by the client or by a later call.
 ///
 /// A handle: copies share what they remember. Thread safety: every member from any thread.
-class CheckLockStore {
+class CheckLockStore : public impl::Unlisted {
  public:
   // Nothing is kept: so that a result needs no codec.
   static constexpr Keeps keeps = Keeps::objects;
@@ -61,18 +64,18 @@ class CheckLockStore {
   TimePoint now() const noexcept { return shared_->clock.now(); }
 
   Reply claim(const Key& key, const ClaimRequest& request, LeaseWatch*) {
-    if (!request.owner) return refusal(Answer::unavailable, "there is no owner");
+    if (!request.owner) return impl::reply_of(Answer::unavailable, "there is no owner");
     return guarded(key, [&](std::unique_lock<std::mutex>& lock, const Digest& digest) {
       drop_expired();
       Local& local = shared_->locals[digest];
       // The key is this object's already, or nobody knows yet.
-      const bool ask = !local.record.has_value() && !(local.ours && now() < local.until);
+      const bool ask = !local.record.has_value() && !local.is_ours();
       const protocol::Transition claimed =
           protocol::claim(local.record.has_value() ? &*local.record : nullptr, request, now(), false, next_epoch());
       if (claimed.answer != Answer::acquired || claimed.change == protocol::Change::none)
-        return answer(claimed.answer, claimed.next);
+        return impl::reply_of(claimed.answer, claimed.next);
       local.record = claimed.next;
-      if (!ask) return ended_at_once(digest, request, answer(Answer::acquired, claimed.next));
+      if (!ask) return ended_at_once(digest, request, impl::reply_of(Answer::acquired, claimed.next));
       return asked(lock, digest, key, request, claimed.next);
     });
   }
@@ -118,21 +121,20 @@ class CheckLockStore {
     }
   }
 
-  template <class Each>
-  void for_each(Each&&) {}
-  PurgeResult purge(const PurgeOptions&) { return {0, 0, false}; }
-  std::size_t clear() { return 0; }
-  StoreStats stats() {
-    StoreStats none;
-    none.available = false;
-    return none;
-  }
-
  private:
+  /// Times are those of boot_micros(), which goes on while the machine sleeps.
   struct Local {
     std::optional<Record> record = {};  ///< In progress.
-    bool ours = false;                  ///< The lock is, until:
-    TimePoint until = {};
+    bool ours = false;                  ///< The lock is, surely until:
+    std::int64_t until = 0;             ///< Counted from before it was asked for.
+    std::int64_t maybe_until = 0;       ///< Until then a lock may be ours, since an answer was lost.
+
+    bool is_ours() const noexcept { return ours && idem::detail::boot_micros() < until; }
+    bool may_be_ours() const noexcept { return idem::detail::boot_micros() < maybe_until; }
+    bool says_nothing() const noexcept {
+      const bool running = record.has_value() && !record->abandoned;
+      return !running && !is_ours() && !may_be_ours();
+    }
   };
   struct Shared {
     Shared(std::shared_ptr<impl::Session> with, CheckLockWithOptions how)
@@ -145,39 +147,18 @@ class CheckLockStore {
     std::unordered_map<Digest, Local, impl::DigestHash> locals;
     std::uint64_t last_epoch = 0;
     std::uint64_t generation = idem::detail::process_generation();
-    TimePoint next_sweep = {};
+    std::int64_t next_sweep = 0;
   };
-
-  static Reply answer(Answer answer, const Record& record) {
-    Reply reply;
-    reply.answer = answer;
-    reply.record = record;
-    return reply;
-  }
-  static Reply refusal(Answer answer, std::string why) {
-    Reply reply;
-    reply.answer = answer;
-    reply.message = std::move(why);
-    return reply;
-  }
 
   /// By a child of fork, in which nobody knows who holds the mutex.
   bool inherited() const noexcept { return idem::detail::process_generation() != shared_->generation; }
 
   template <class Act>
   Reply guarded(const Key& key, Act act) {
-    if (!key.valid()) return refusal(Answer::unavailable, "the key is empty");
-    if (inherited()) {
-      return refusal(Answer::unavailable, "this store belongs to the parent of this process; make one in the child");
-    }
-    IDEM_TRY {
+    return impl::operate(key, inherited(), "out of memory, or metadata that isn't UTF-8", [&] {
       std::unique_lock lock(shared_->mutex);
       return act(lock, key.digest());
-    }
-    IDEM_CATCH_UNWIND
-    IDEM_CATCH_ALL {
-      return refusal(Answer::unavailable, "out of memory");
-    }
+    });
   }
 
   /// Above the clock, so that another process that gets the lock later has a greater one.
@@ -190,13 +171,11 @@ class CheckLockStore {
 
   /// What was remembered of locks that have ended says nothing any more. Looked at once a minute.
   void drop_expired() {
-    const TimePoint moment = now();
+    const std::int64_t moment = idem::detail::boot_micros();
     if (moment < shared_->next_sweep) return;
-    shared_->next_sweep = moment + std::chrono::minutes(1);
+    shared_->next_sweep = moment + 60'000'000;
     for (auto at = shared_->locals.begin(); at != shared_->locals.end();) {
-      const Local& local = at->second;
-      const bool running = local.record.has_value() && !local.record->abandoned;
-      at = !running && local.until <= moment ? shared_->locals.erase(at) : std::next(at);
+      at = at->second.says_nothing() ? shared_->locals.erase(at) : std::next(at);
     }
   }
 
@@ -205,53 +184,69 @@ class CheckLockStore {
     return shared_->options.key_prefix + ":" + impl::hex_of(idem::detail::sha256(whole.data(), whole.size()));
   }
 
+  /// When a lock of this length has ended that was asked for at `asked`.
+  static std::int64_t end_of(std::int64_t asked, std::int64_t seconds) noexcept {
+    constexpr std::int64_t century = std::int64_t{100} * 366 * 24 * 3600;
+    return asked + (std::max)(std::int64_t{0}, (std::min)(seconds, century)) * 1'000'000;
+  }
+
   /// Asks the service, while others here see the call running.
   Reply asked(std::unique_lock<std::mutex>& lock, const Digest& digest, const Key& key, const ClaimRequest& request,
               const Record& record) {
+    // Whatever happens, the call isn't running any more unless it's said here.
     struct Forget {
-      CheckLockStore& store;
+      Shared& shared;
       std::unique_lock<std::mutex>& lock;
       const Digest& digest;
       bool keep = false;
       ~Forget() {
         if (!lock.owns_lock()) lock.lock();
-        if (!keep) store.shared_->locals.erase(digest);
-        store.shared_->changed.notify_all();
+        const auto found = shared.locals.find(digest);
+        if (!keep && found != shared.locals.end()) {
+          found->second.record.reset();
+          if (found->second.says_nothing()) shared.locals.erase(found);
+        }
+        shared.changed.notify_all();
       }
-    } forget{*this, lock, digest};
+    } forget{*shared_, lock, digest};
     lock.unlock();
+    const std::int64_t since = idem::detail::boot_micros();
     const impl::LockTold told = impl::lock_at(*shared_->session, name_of(key), request.ttl, shared_->options.metadata);
     lock.lock();
+    Local& local = shared_->locals[digest];
+    const std::int64_t seconds = impl::seconds_of(request.ttl);
+    local.ours = false;
+    if (told.maybe_own) {
+      if (!local.may_be_ours()) local.until = end_of(since, seconds);
+      local.maybe_until = end_of(idem::detail::boot_micros(), seconds);
+    }
     switch (told.kind) {
-      case impl::LockTold::Kind::locked: {
-        Local& local = shared_->locals[digest];
+      case impl::LockTold::Kind::locked:
         local.ours = true;
-        local.until = later(now(), std::chrono::seconds((std::max)(told.result.ttl, std::int64_t{0})));
+        local.until = end_of(since, (std::min)(seconds, told.result.ttl));
+        local.maybe_until = 0;
         forget.keep = true;
-        return ended_at_once(digest, request, answer(Answer::acquired, record));
-      }
+        return ended_at_once(digest, request, impl::reply_of(Answer::acquired, record));
       case impl::LockTold::Kind::duplicate: {
-        const TimePoint first = impl::time_in(told.result.first_seen_at.value_or("")).value_or(TimePoint());
-        if (told.maybe_own) {
-          Local& local = shared_->locals[digest];
+        if (local.may_be_ours()) {
           local.record->abandoned = true;
-          local.until = later(now(), request.ttl);
           forget.keep = true;
-          return answer(Answer::in_doubt, *local.record);
+          return impl::reply_of(Answer::in_doubt, *local.record);
         }
         Record other = record;
         other.owner = {};
-        other.started_at = other.finished_at = first;
+        other.started_at = other.finished_at =
+            impl::time_in(told.result.first_seen_at.value_or("")).value_or(TimePoint());
         other.state = State::completed;
-        Reply reply = answer(Answer::completed, other);
+        Reply reply = impl::reply_of(Answer::completed, other);
         reply.payload = Payload(PayloadKind::nothing, nullptr, nullptr);
         return reply;
       }
       case impl::LockTold::Kind::down:
-        return refusal(Answer::unavailable, told.message);
+        return impl::reply_of(Answer::unavailable, told.message);
       default:
         // An answer all the same: not a reason to run without protection.
-        return refusal(Answer::refused, told.message);
+        return impl::reply_of(Answer::refused, told.message);
     }
   }
 
@@ -276,10 +271,14 @@ class CheckLockStore {
           shared_->locals.erase(found);
         }
       } else if (changed.change == protocol::Change::erase) {
-        found->second.record.reset();
+        Local& local = found->second;
+        local.record.reset();
+        // Who forgets a doubt says that nobody has run.
+        local.ours = local.ours || local.may_be_ours();
+        local.maybe_until = 0;
       }
       shared_->changed.notify_all();
-      return answer(changed.answer, changed.next);
+      return impl::reply_of(changed.answer, changed.next);
     });
   }
 

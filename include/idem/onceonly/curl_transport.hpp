@@ -1,7 +1,10 @@
 // CurlTransport: HTTP by libcurl, with connections that are kept and shared by all threads.
 #pragma once
 
+#include <idem/detail/cancellation.hpp>
 #include <idem/detail/config.hpp>
+#include <idem/detail/process.hpp>
+#include <idem/onceonly/impl/no_broken_pipe.hpp>
 #include <idem/onceonly/transport.hpp>
 
 #include <curl/curl.h>
@@ -9,6 +12,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>  // SEEK_SET
 #include <memory>
 #include <mutex>
 #include <string>
@@ -29,8 +33,9 @@ struct CurlTransportOptions {
 /// Sends requests by libcurl (7.62 or newer). Each thread that is sending has a connection of its own; it is kept alive
 /// and handed to whoever sends next. Redirections aren't followed, other schemes than http and https not spoken.
 ///
-/// libcurl repeats a request by itself only where a kept connection turns out to be closed before a byte of the answer
-/// was read.
+/// A body is sent once: where a kept connection turns out to be closed behind it, nobody knows whether the request was
+/// carried out, and libcurl is kept from sending it again. In a child of fork it answers nothing and touches none of
+/// its parent's connections.
 /// Thread safety: every member from any thread; destroyed when nobody sends. Movable.
 class CurlTransport {
  public:
@@ -38,13 +43,34 @@ class CurlTransport {
     initialise();
     shared_->options = std::move(options);
   }
+  CurlTransport(CurlTransport&&) noexcept = default;
+  CurlTransport& operator=(CurlTransport&&) = delete;
+  CurlTransport(const CurlTransport&) = delete;
+  CurlTransport& operator=(const CurlTransport&) = delete;
+  ~CurlTransport() {
+    if (shared_ == nullptr) return;
+    // Closing an encrypted connection writes to it, in the parent's name and with numbers that the parent uses, too.
+    if (shared_->inherited()) {
+      static_cast<void>(shared_.release());
+      return;
+    }
+    const impl::NoBrokenPipe quiet;
+    shared_->idle.clear();
+  }
 
   Response send(const Request& request) {
     Response response;
-    Handle handle = take();
-    if (handle == nullptr) return failed(std::move(response), TransportFailure::network, "libcurl couldn't be set up");
-    Receiver receiver{response, request, 0, false};
+    if (shared_->inherited()) {
+      return failed(std::move(response), TransportFailure::cancelled,
+                    "the transport belongs to the parent of this process; make one in the child");
+    }
+    // No thread is cancelled in the middle of libcurl, which is C and would lose its place.
+    const idem::detail::NoCancellation shield;
+    const impl::NoBrokenPipe quiet;
+    Receiver receiver{response, request};
     Headers headers;
+    Handle handle = take();  // ends before what it refers to
+    if (handle == nullptr) return failed(std::move(response), TransportFailure::network, "libcurl couldn't be set up");
     bool good = true;
     for (const Header& header : request.headers) good = good && headers.add(header.name + ": " + header.value);
     // Otherwise libcurl waits for the server's leave before it sends a larger body.
@@ -56,7 +82,7 @@ class CurlTransport {
       long status = 0;
       curl_easy_getinfo(handle.get(), CURLINFO_RESPONSE_CODE, &status);
       response.status = static_cast<int>(status);
-      give_back(std::move(handle));
+      give_back(handle);
       return response;
     }
     // What was received so far says nothing.
@@ -95,8 +121,9 @@ class CurlTransport {
   struct Receiver {
     Response& response;
     const Request& request;
-    std::size_t received;
-    bool too_large;
+    std::size_t sent = 0;
+    std::size_t received = 0;
+    bool too_large = false;
 
     bool fits(std::size_t size) noexcept {
       too_large = too_large || size > request.max_response_bytes - received;
@@ -109,6 +136,9 @@ class CurlTransport {
     CurlTransportOptions options = {};
     std::mutex mutex;
     std::vector<Handle> idle;
+    std::uint64_t generation = idem::detail::process_generation();
+
+    bool inherited() const noexcept { return idem::detail::process_generation() != generation; }
   };
 
   /// Once per process, before any thread uses libcurl by idem.
@@ -135,7 +165,8 @@ class CurlTransport {
     return Handle(curl_easy_init());
   }
 
-  void give_back(Handle&& handle) {
+  /// What there's no room for ends with the caller's handle, behind the lock.
+  void give_back(Handle& handle) {
     // Forgets the request, with the key in it, and keeps the connection.
     curl_easy_reset(handle.get());
     const std::lock_guard lock(shared_->mutex);
@@ -162,13 +193,20 @@ class CurlTransport {
     const long limit = milliseconds(request.timeout);
     set(CURLOPT_TIMEOUT_MS, limit);
     set(CURLOPT_CONNECTTIMEOUT_MS, limit);
+#if LIBCURL_VERSION_NUM >= 0x075700
+    // The thread that looks a name up ends when it can; otherwise the timeout would wait for it.
+    set(CURLOPT_QUICK_EXIT, 1L);
+#endif
     set(CURLOPT_HTTPHEADER, headers);
     if (request.method == "GET") {
       set(CURLOPT_HTTPGET, 1L);
     } else {
       set(CURLOPT_POST, 1L);
       set(CURLOPT_CUSTOMREQUEST, request.method.c_str());
-      set(CURLOPT_POSTFIELDS, request.body.c_str());
+      set(CURLOPT_READFUNCTION, &send_body);
+      set(CURLOPT_READDATA, static_cast<void*>(&receiver));
+      set(CURLOPT_SEEKFUNCTION, &send_again);
+      set(CURLOPT_SEEKDATA, static_cast<void*>(&receiver));
       set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
     }
     set(CURLOPT_WRITEFUNCTION, &receive_body);
@@ -188,6 +226,20 @@ class CurlTransport {
   }
 
   // Called by libcurl, through which no exception may pass: a lack of memory ends the transfer.
+
+  static std::size_t send_body(char* to, std::size_t one, std::size_t count, void* from) noexcept {
+    auto& receiver = *static_cast<Receiver*>(from);
+    const std::string_view left = std::string_view(receiver.request.body).substr(receiver.sent);
+    const std::size_t size = (std::min)(left.size(), one * count);
+    left.copy(to, size);
+    receiver.sent += size;
+    return size;
+  }
+  /// By what libcurl would begin the body once more. The server may have it already.
+  static int send_again(void* from, curl_off_t offset, int origin) noexcept {
+    const bool nothing_sent = static_cast<Receiver*>(from)->sent == 0 && offset == 0 && origin == SEEK_SET;
+    return nothing_sent ? CURL_SEEKFUNC_OK : CURL_SEEKFUNC_FAIL;
+  }
 
   static std::size_t receive_body(char* data, std::size_t one, std::size_t count, void* to) noexcept {
     auto& receiver = *static_cast<Receiver*>(to);

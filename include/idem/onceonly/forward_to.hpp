@@ -12,6 +12,7 @@
 #include <idem/onceonly/calls.hpp>
 #include <idem/onceonly/impl/check_lock_api.hpp>
 #include <idem/onceonly/impl/digest_hash.hpp>
+#include <idem/onceonly/impl/lease_api.hpp>
 #include <idem/onceonly/impl/session.hpp>
 #include <idem/onceonly/json.hpp>
 
@@ -31,7 +32,7 @@ namespace onceonly {
 /// What happens where the local store says that a call wasn't made, and the service that it was.
 enum class OnDisagreement : std::uint8_t {
   report = 1,  ///< The function runs; observers hear a store_warning.
-  raise = 2,   ///< DuplicateExecutionError; the function isn't run.
+  raise = 2,   ///< DuplicateExecutionError, or InDoubtError where an answer was lost; the function isn't run.
 };
 
 /// What happens where the service can't be told before the function runs.
@@ -67,9 +68,8 @@ class ForwardTo {
     if (inherited())
       return {ignored, Verdict::unavailable, "the OnceOnly client belongs to the parent of this process"};
     const Digest digest = key.digest();
-    // The service has heard of this call, by a run before this one.
-    const bool again = !began(digest) || attempt > 1;
-    if (again) return {};
+    const Heard heard = begin(digest);
+    if (heard == Heard::yes || attempt > 1) return {};
     IDEM_TRY {
       Json metadata = shared_->options.metadata.value_or(Json::object());
       if (!metadata.is_object()) metadata = Json{{"metadata", metadata}};
@@ -79,21 +79,26 @@ class ForwardTo {
         case impl::LockTold::Kind::locked:
           return {};
         case impl::LockTold::Kind::duplicate: {
-          // A repeated request may have met its own lock.
-          if (told.maybe_own) return {};
-          Asked other{shared_->options.on_disagreement == OnDisagreement::report, Verdict::duplicate,
-                      "the OnceOnly service says that this call was made elsewhere"};
-          if (told.result.first_seen_at.has_value()) other.message += ", at " + *told.result.first_seen_at;
-          if (!other.go_on) forget(digest);
-          return other;
+          const bool go_on = shared_->options.on_disagreement == OnDisagreement::report;
+          if (told.maybe_own || heard == Heard::maybe) {
+            if (!go_on) forget(digest, true);
+            return {go_on, Verdict::in_doubt,
+                    "the OnceOnly service says that this call was made; that may be a request from here whose answer "
+                    "was lost"};
+          }
+          if (!go_on) forget(digest, false);
+          std::string message = "the OnceOnly service says that this call was made elsewhere";
+          const std::string first = told.result.first_seen_at.value_or("");
+          if (impl::time_in(first).has_value()) message += ", at " + first;
+          return {go_on, Verdict::duplicate, std::move(message)};
         }
         default:
-          return down(digest, told.message);
+          return down(digest, told.message, told.maybe_own || heard == Heard::maybe);
       }
     }
     IDEM_CATCH_UNWIND
     IDEM_CATCH_ALL {
-      return down(digest, "the OnceOnly service couldn't be told");
+      return down(digest, "the OnceOnly service couldn't be told", true);
     }
   }
 
@@ -103,19 +108,15 @@ class ForwardTo {
     const std::int64_t started = started_at(key.digest());
     const bool finished = info.effect == Effect::ran;
     const char* const status = finished && info.verdict != Verdict::failed ? "completed" : "failed";
-    if (finished) forget(key.digest());
+    if (finished) forget(key.digest(), false);
     IDEM_TRY {
-      impl::Call call;
-      call.method = "POST";
-      call.path = "/events";
       Json body{{"run_id", name_of(key)}, {"type", "idem.call"}, {"status", status}};
       if (started != 0) body["duration_ms"] = (idem::detail::boot_micros() - started) / 1000;
       // No text of an exception: nobody knows what is in it.
       body["data"] = Json{{"verdict", std::string(name_of_verdict(info))},
                           {"effect", std::string(name_of_effect(info))},
                           {"attempt", attempt}};
-      call.body = std::move(body);
-      const Response response = shared_->session->exchange(call);
+      const Response response = shared_->session->exchange(impl::post_call("/events", std::move(body)));
       if (response.failure != TransportFailure::none)
         return "the OnceOnly service wasn't told how the call ended: " + response.message;
       if (response.status < 200 || response.status >= 300)
@@ -128,15 +129,21 @@ class ForwardTo {
   }
 
  private:
+  /// Whether the service has heard of a call: of a run before this one.
+  enum class Heard : std::uint8_t { no = 1, maybe = 2, yes = 3 };
+  struct Begun {
+    std::int64_t since = 0;  ///< Of boot_micros().
+    bool maybe = false;      ///< Nothing has run; a request may have arrived whose answer was lost.
+  };
   struct Shared {
     Shared(std::shared_ptr<impl::Session> with, ForwardOptions how)
         : session(std::move(with)), options(std::move(how)) {}
     std::shared_ptr<impl::Session> session;
     ForwardOptions options;
     std::mutex mutex;
-    /// Calls that the service has heard of and that have no outcome here: when they began. A call that failed without
-    /// an effect is run again, and isn't a disagreement then.
-    std::unordered_map<Digest, std::int64_t, impl::DigestHash> begun;
+    /// Calls that the service has heard of and that have no outcome here. A call that failed without an effect is run
+    /// again, and isn't a disagreement then.
+    std::unordered_map<Digest, Begun, impl::DigestHash> begun;
     std::uint64_t generation = idem::detail::process_generation();
   };
   static constexpr std::size_t most_begun = 100'000;
@@ -149,27 +156,29 @@ class ForwardTo {
   /// By a child of fork, in which nobody knows who holds the mutex.
   bool inherited() const noexcept { return idem::detail::process_generation() != shared_->generation; }
 
-  /// False where it had begun before.
-  bool began(const Digest& digest) const {
+  Heard begin(const Digest& digest) const {
     const std::lock_guard lock(shared_->mutex);
     if (shared_->begun.size() >= most_begun) shared_->begun.clear();
-    const auto added = shared_->begun.try_emplace(digest, 0);
-    added.first->second = idem::detail::boot_micros();
-    return added.second;
+    const auto [at, added] = shared_->begun.try_emplace(digest);
+    const Begun before = std::exchange(at->second, Begun{idem::detail::boot_micros(), false});
+    return added ? Heard::no : before.maybe ? Heard::maybe : Heard::yes;
   }
-  void forget(const Digest& digest) const {
+  /// Nothing has run, or it has an outcome. `maybe`: the service may have heard of it all the same.
+  void forget(const Digest& digest, bool maybe) const {
     const std::lock_guard lock(shared_->mutex);
-    shared_->begun.erase(digest);
+    const auto found = shared_->begun.find(digest);
+    if (found == shared_->begun.end()) return;
+    found->second.maybe = maybe;
+    if (!maybe) shared_->begun.erase(found);
   }
   std::int64_t started_at(const Digest& digest) const {
     const std::lock_guard lock(shared_->mutex);
     const auto found = shared_->begun.find(digest);
-    return found == shared_->begun.end() ? 0 : found->second;
+    return found == shared_->begun.end() ? 0 : found->second.since;
   }
 
-  Asked down(const Digest& digest, std::string message) const {
-    // Nobody has heard of it yet.
-    if (shared_->options.on_down == OnDown::raise) forget(digest);
+  Asked down(const Digest& digest, std::string message, bool maybe) const {
+    if (shared_->options.on_down == OnDown::raise) forget(digest, maybe);
     return {shared_->options.on_down == OnDown::ignore, Verdict::unavailable, std::move(message)};
   }
 

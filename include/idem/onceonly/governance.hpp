@@ -32,7 +32,7 @@ class GovernanceCalls : public impl::Calls {
     if (agent.empty()) idem::detail::raise(std::invalid_argument("idem: upsert_policy needs an agent_id"));
     Json body = policy;
     body["agent_id"] = agent;
-    Json answer = send("POST", "/policies/" + segment(agent), {}, body);
+    Json answer = post("/policies/" + segment(agent), body);
     return impl::read_policy(std::move(answer), agent, &body);
   }
   std::future<Policy> upsert_policy_async(Json policy, std::optional<std::string> agent_id = {}) const {
@@ -46,7 +46,7 @@ class GovernanceCalls : public impl::Calls {
                               const std::optional<Json>& overrides = {}) const {
     Json body{{"agent_id", agent_id}, {"template", template_name}};
     body["overrides"] = overrides.value_or(Json::object());
-    Json answer = send("POST", "/policies/" + segment(agent_id) + "/from-template", {}, body);
+    Json answer = post("/policies/" + segment(agent_id) + "/from-template", body);
     return impl::read_policy(std::move(answer), agent_id, &body);
   }
   std::future<Policy> policy_from_template_async(std::string agent_id, std::string template_name,
@@ -59,7 +59,7 @@ class GovernanceCalls : public impl::Calls {
 
   std::vector<Policy> list_policies() const {
     std::vector<Policy> policies;
-    for (Json& one : impl::list_in(send("GET", "/policies")))
+    for (Json& one : impl::list_in(get("/policies")))
       policies.push_back(impl::read_policy(std::move(one), "", nullptr));
     return policies;
   }
@@ -68,7 +68,7 @@ class GovernanceCalls : public impl::Calls {
   }
 
   Policy get_policy(const std::string& agent_id) const {
-    return impl::read_policy(send("GET", "/policies/" + segment(agent_id)), agent_id, nullptr);
+    return impl::read_policy(get("/policies/" + segment(agent_id)), agent_id, nullptr);
   }
   std::future<Policy> get_policy_async(std::string agent_id) const {
     return on_thread(
@@ -77,13 +77,17 @@ class GovernanceCalls : public impl::Calls {
 
   /// `tool`: name, url, auth {type: "hmac_sha256", secret} and what else the service knows. The secret reaches no
   /// error's text.
-  Json create_tool(const Json& tool) const { return send("POST", "/tools", {}, tool, secrets_in(tool)); }
+  Json create_tool(const Json& tool) const {
+    impl::Call call = impl::post_call("/tools", tool);
+    call.secrets = secrets_in(tool);
+    return session().call(call);
+  }
   std::future<Json> create_tool_async(Json tool) const {
     return on_thread(*this, [tool = std::move(tool)](const GovernanceCalls& self) { return self.create_tool(tool); });
   }
 
   std::vector<Json> list_tools(const std::string& scope = "global") const {
-    const Json list = impl::list_in(send("GET", "/tools", {{"scope_id", scope}}));
+    const Json list = impl::list_in(get("/tools", {{"scope_id", scope}}));
     return std::vector<Json>(list.begin(), list.end());
   }
   std::future<std::vector<Json>> list_tools_async(std::string scope = "global") const {
@@ -91,7 +95,7 @@ class GovernanceCalls : public impl::Calls {
   }
 
   Json get_tool(const std::string& name, const std::string& scope = "global") const {
-    return send("GET", tool_path(name), {{"scope_id", scope}});
+    return get(tool_path(name), {{"scope_id", scope}});
   }
   std::future<Json> get_tool_async(std::string name, std::string scope = "global") const {
     return on_thread(*this, [name = std::move(name), scope = std::move(scope)](const GovernanceCalls& self) {
@@ -100,7 +104,9 @@ class GovernanceCalls : public impl::Calls {
   }
 
   Json toggle_tool(const std::string& name, bool enabled, const std::string& scope = "global") const {
-    return send("POST", tool_path(name) + "/toggle", {{"scope_id", scope}}, Json{{"enabled", enabled}});
+    impl::Call call = impl::post_call(tool_path(name) + "/toggle", Json{{"enabled", enabled}});
+    call.query = {{"scope_id", scope}};
+    return session().call(call);
   }
   std::future<Json> toggle_tool_async(std::string name, bool enabled, std::string scope = "global") const {
     return on_thread(*this, [name = std::move(name), enabled, scope = std::move(scope)](const GovernanceCalls& self) {
@@ -109,7 +115,9 @@ class GovernanceCalls : public impl::Calls {
   }
 
   Json delete_tool(const std::string& name, const std::string& scope = "global") const {
-    return send("DELETE", tool_path(name), {{"scope_id", scope}});
+    impl::Call call = impl::get_call(tool_path(name), {{"scope_id", scope}});
+    call.method = "DELETE";
+    return session().call(call);
   }
   std::future<Json> delete_tool_async(std::string name, std::string scope = "global") const {
     return on_thread(*this, [name = std::move(name), scope = std::move(scope)](const GovernanceCalls& self) {
@@ -137,7 +145,7 @@ class GovernanceCalls : public impl::Calls {
 
   std::vector<AgentLogItem> agent_logs(const std::string& agent_id, std::int64_t limit = 100) const {
     std::vector<AgentLogItem> items;
-    for (Json& one : impl::list_in(send("GET", agent_path(agent_id) + "/logs", {{"limit", std::to_string(limit)}}))) {
+    for (Json& one : impl::list_in(get(agent_path(agent_id) + "/logs", {{"limit", std::to_string(limit)}}))) {
       if (one.is_object()) items.push_back(impl::read_log_item(std::move(one), agent_id));
     }
     return items;
@@ -150,8 +158,7 @@ class GovernanceCalls : public impl::Calls {
 
   /// `period`: hour, day or week.
   AgentMetrics agent_metrics(const std::string& agent_id, const std::string& period = "day") const {
-    return impl::read_agent_metrics(send("GET", agent_path(agent_id) + "/metrics", {{"period", period}}), agent_id,
-                                    period);
+    return impl::read_agent_metrics(get(agent_path(agent_id) + "/metrics", {{"period", period}}), agent_id, period);
   }
   std::future<AgentMetrics> agent_metrics_async(std::string agent_id, std::string period = "day") const {
     return on_thread(*this, [agent_id = std::move(agent_id), period = std::move(period)](const GovernanceCalls& self) {
@@ -181,18 +188,7 @@ class GovernanceCalls : public impl::Calls {
   AgentStatus switch_agent(const std::string& agent_id, const char* how, const std::string& reason) const {
     Json body = Json::object();
     if (!reason.empty()) body["reason"] = reason;
-    return impl::read_agent_status(send("POST", agent_path(agent_id) + how, {}, std::move(body)), agent_id);
-  }
-
-  Json send(const char* method, std::string path, std::vector<Header> query = {}, std::optional<Json> body = {},
-            std::vector<std::string> secrets = {}) const {
-    impl::Call call;
-    call.method = method;
-    call.path = std::move(path);
-    call.query = std::move(query);
-    call.body = std::move(body);
-    call.secrets = std::move(secrets);
-    return session().call(call);
+    return impl::read_agent_status(post(agent_path(agent_id) + how, std::move(body)), agent_id);
   }
 };
 

@@ -12,6 +12,7 @@
 #include <idem/onceonly/calls.hpp>
 #include <idem/onceonly/impl/remote_claims.hpp>
 #include <idem/onceonly/impl/remote_core.hpp>
+#include <idem/onceonly/impl/store_parts.hpp>
 #include <idem/onceonly/remote_options.hpp>
 #include <idem/options.hpp>
 #include <idem/payload.hpp>
@@ -43,7 +44,7 @@ namespace onceonly {
 /// A handle: copies share what they know. A client that is closed makes every operation unavailable.
 /// Thread safety: every member from any thread. Operations of one key wait for each other.
 template <bool Detects>
-class BasicRemoteStore {
+class BasicRemoteStore : public impl::Unlisted {
  public:
   static constexpr Keeps keeps = Keeps::bytes;
   static constexpr bool detects_doubt = Detects;
@@ -66,7 +67,7 @@ class BasicRemoteStore {
   TimePoint now() const noexcept { return core_->clock.now(); }
 
   Reply claim(const Key& key, const ClaimRequest& request, LeaseWatch* watch) {
-    if (!request.owner) return impl::remote_reply(Answer::unavailable, "there is no owner");
+    if (!request.owner) return impl::reply_of(Answer::unavailable, "there is no owner");
     std::int64_t sure = 0;
     Reply reply = locked(key, [&](impl::LeaseEntry& entry) {
       Reply claimed = claims().claim(entry, key, request);
@@ -94,20 +95,20 @@ class BasicRemoteStore {
       const bool gone = !impl::RemoteCore::held(entry);
       const protocol::Transition renewed =
           protocol::renew(entry.known ? &entry.record : nullptr, owner, lease, now(), gone);
-      if (renewed.answer != Answer::ok) return answer(renewed.answer, renewed.next);
+      if (renewed.answer != Answer::ok) return impl::reply_of(renewed.answer, renewed.next);
       const std::int64_t seconds = impl::lease_seconds(lease);
       const std::int64_t asked = idem::detail::boot_micros();
       impl::Told told = core_->api.extend(entry.text, entry.lease_id, seconds);
       if (told.meaning == impl::Meaning::done) {
         core_->note_lease(entry, seconds, asked);
-        return answer(Answer::ok, entry.record);
+        return impl::reply_of(Answer::ok, entry.record);
       }
-      if (told.meaning != impl::Meaning::not_held) return impl::remote_reply(Answer::unavailable, told.message);
+      if (told.meaning != impl::Meaning::not_held) return impl::reply_of(Answer::unavailable, told.message);
       lost = true;
       entry.record.abandoned = true;
       entry.watched = false;
       entry.sure_until = 0;
-      return answer(Answer::stale, entry.record);
+      return impl::reply_of(Answer::stale, entry.record);
     });
     if (reply.answer == Answer::ok) core_->watches.renewed(owner, reply.record.lease_until);
     if (lost) core_->watches.tell(owner);
@@ -121,11 +122,11 @@ class BasicRemoteStore {
     Reply reply = locked(key, [&](impl::LeaseEntry& entry) {
       if (!entry.known) return unowned(entry);
       const protocol::Transition released = protocol::release(&entry.record, owner, now());
-      if (released.answer != Answer::ok) return answer(released.answer, released.next);
+      if (released.answer != Answer::ok) return impl::reply_of(released.answer, released.next);
       if (released.change != protocol::Change::erase) {
         // It was in doubt before, and is again.
         core_->leave_in_doubt(entry);
-        return answer(Answer::ok, entry.record);
+        return impl::reply_of(Answer::ok, entry.record);
       }
       return given_back(entry);
     });
@@ -138,7 +139,7 @@ class BasicRemoteStore {
       if (!entry.known) return unowned(entry);
       const protocol::Transition abandoned = protocol::abandon(&entry.record, owner, now());
       if (abandoned.change == protocol::Change::write) core_->leave_in_doubt(entry);
-      return answer(abandoned.answer, abandoned.answer == Answer::ok ? entry.record : abandoned.next);
+      return impl::reply_of(abandoned.answer, abandoned.answer == Answer::ok ? entry.record : abandoned.next);
     });
     ended(owner);
     return reply;
@@ -152,7 +153,7 @@ class BasicRemoteStore {
       const protocol::Transition resolved = protocol::resolve(
           record, found.expected_epoch, idem::detail::new_owner_token(), found.state, (TimePoint::min)(), found.ttl,
           doubt.answer == Answer::in_doubt, doubt.record.owner.epoch + 1);
-      if (resolved.answer != Answer::ok) return answer(resolved.answer, doubt.record);
+      if (resolved.answer != Answer::ok) return impl::reply_of(resolved.answer, doubt.record);
       // Whose doubt it was stays so where that can't be recorded.
       const Ownership former = std::exchange(entry.record.owner, resolved.next.owner);
       Reply done = finished(entry, key, FinishRequest{entry.record.owner, found.ttl, found.source}, found.state);
@@ -172,16 +173,16 @@ class BasicRemoteStore {
   Reply erase(const Key& key) {
     Reply reply = locked(key, [&](impl::LeaseEntry& entry) {
       Reply doubt = claims().lease_doubt(entry, key);
-      if (doubt.answer == Answer::running) return answer(Answer::refused, doubt.record);
+      if (doubt.answer == Answer::running) return impl::reply_of(Answer::refused, doubt.record);
       if (doubt.answer == Answer::completed || doubt.answer == Answer::failed)
-        return impl::remote_reply(Answer::unavailable, "the OnceOnly API can't forget a finished key");
+        return impl::reply_of(Answer::unavailable, "the OnceOnly API can't forget a finished key");
       if (doubt.answer != Answer::in_doubt) return doubt;
       const impl::Told told = core_->api.cancel(entry.text, entry.lease_id, "forgotten");
       if (told.meaning == impl::Meaning::done && core_->api.status(entry.text).meaning == impl::Meaning::absent) {
         entry.known = false;
-        return answer(Answer::ok, doubt.record);
+        return impl::reply_of(Answer::ok, doubt.record);
       }
-      return impl::remote_reply(Answer::unavailable, "the OnceOnly service keeps the key in doubt: " + told.message);
+      return impl::reply_of(Answer::unavailable, "the OnceOnly service keeps the key in doubt: " + told.message);
     });
     core_->changed();
     if (reply.answer == Answer::ok) tell(EventKind::forgotten, key, reply.record, {});
@@ -207,53 +208,26 @@ class BasicRemoteStore {
     }
   }
 
-  /// The service's API lists nothing: none is shown.
-  template <class Each>
-  void for_each(Each&&) {}
-  /// Nor can it be told to forget.
-  PurgeResult purge(const PurgeOptions&) { return {0, 0, false}; }
-  std::size_t clear() { return 0; }
-  StoreStats stats() {
-    StoreStats none;
-    none.available = false;
-    return none;
-  }
-
  private:
   impl::RemoteClaims claims() const noexcept { return {*core_, Detects}; }
 
-  static Reply answer(Answer answer, const Record& record) {
-    Reply reply;
-    reply.answer = answer;
-    reply.record = record;
-    return reply;
-  }
   static bool answers_nothing(Answer answer) noexcept {
     return answer == Answer::unavailable || answer == Answer::refused || answer == Answer::corrupt;
   }
 
   template <class Act>
   Reply locked(const Key& key, Act act) {
-    if (!key.valid()) return impl::remote_reply(Answer::unavailable, "the key is empty");
-    if (core_->inherited()) {
-      return impl::remote_reply(Answer::unavailable,
-                                "this store belongs to the parent of this process; make one in the child");
-    }
-    IDEM_TRY {
+    return impl::operate(key, core_->inherited(), "out of memory, or a name that isn't UTF-8", [&] {
       const impl::LeaseTable::Locked entry = core_->lock(key);
       return act(*entry);
-    }
-    IDEM_CATCH_UNWIND
-    IDEM_CATCH_ALL {
-      return impl::remote_reply(Answer::unavailable, "out of memory, or a name that isn't UTF-8");
-    }
+    });
   }
 
   Reply found(impl::LeaseEntry& entry) {
     if (!impl::RemoteCore::held(entry) && !entry.release_owed) {
       return core_->seen(entry, core_->api.status(entry.text));
     }
-    return answer(entry.record.abandoned ? Answer::in_doubt : Answer::running, entry.record);
+    return impl::reply_of(entry.record.abandoned ? Answer::in_doubt : Answer::running, entry.record);
   }
 
   /// Of release and abandon by whom this store doesn't know: fine where nobody has the key.
@@ -270,7 +244,7 @@ class BasicRemoteStore {
     const impl::Told told = core_->api.cancel(entry.text, entry.lease_id, "released");
     if (told.meaning == impl::Meaning::done) {
       entry.known = false;
-      return answer(Answer::ok, entry.record);
+      return impl::reply_of(Answer::ok, entry.record);
     }
     if (told.meaning == impl::Meaning::not_held) {
       entry.known = false;
@@ -280,14 +254,14 @@ class BasicRemoteStore {
     entry.release_owed = true;
     entry.renew_at = idem::detail::boot_micros();
     core_->keep();
-    return impl::remote_reply(Answer::unavailable, told.message);
+    return impl::reply_of(Answer::unavailable, told.message);
   }
 
   /// Nothing would renew the lease.
   Reply given_up(impl::LeaseEntry& entry) {
     core_->watches.end(entry.record.owner);
     given_back(entry);
-    return impl::remote_reply(Answer::unavailable, "there is no thread to be had that renews the lease");
+    return impl::reply_of(Answer::unavailable, "there is no thread to be had that renews the lease");
   }
 
   void ended(const Ownership& owner) {
@@ -310,7 +284,7 @@ class BasicRemoteStore {
     Reply reply = locked(key, [&](impl::LeaseEntry& entry) {
       if (entry.known && !entry.release_owed) {
         const protocol::Ruling ruling = protocol::judge_finish(&entry.record, request.owner, state);
-        if (ruling.answer != Answer::ok) return answer(ruling.answer, entry.record);
+        if (ruling.answer != Answer::ok) return impl::reply_of(ruling.answer, entry.record);
         return finished(entry, key, request, state);
       }
       return told_before(entry, request.owner, state);
@@ -325,7 +299,7 @@ class BasicRemoteStore {
     if (answers_nothing(seen.answer)) return seen;
     const Record* record = seen.answer == Answer::absent ? nullptr : &seen.record;
     const bool done = protocol::judge_finish(record, owner, state).answer == Answer::ok && record->state == state;
-    return answer(done ? Answer::ok : Answer::stale, seen.record);
+    return impl::reply_of(done ? Answer::ok : Answer::stale, seen.record);
   }
 
   /// Records an outcome with the lease that the entry has. REQUIRES: the entry is known, and the owner's.
@@ -356,7 +330,7 @@ class BasicRemoteStore {
     switch (told.meaning) {
       case impl::Meaning::done: {
         entry.known = false;
-        Reply reply = answer(Answer::ok, stored.record);
+        Reply reply = impl::reply_of(Answer::ok, stored.record);
         if (lost) reply.payload = Payload(PayloadKind::lost, static_cast<const std::uint8_t*>(nullptr), std::size_t{0});
         return reply;
       }
@@ -364,7 +338,7 @@ class BasicRemoteStore {
         entry.known = false;
         return told_before(entry, request.owner, state);
       default:
-        return impl::remote_reply(Answer::unavailable, told.message);
+        return impl::reply_of(Answer::unavailable, told.message);
     }
   }
 

@@ -359,7 +359,6 @@ class FileCore {
     const Appended target = appended_;
     synced_next_ = target.sequence;
     const Bell served = sync_bells_[syncs_ % 2].bell();
-    served.expect_sleepers();  // those who waited with this thread, which alone was woken
     guard.unlock();
     const Problem problem = sync_now(target);
     guard.lock();
@@ -367,15 +366,20 @@ class FileCore {
     group_.end(monotonic_micros());
     const Bell waiting = sync_bells_[++syncs_ % 2].bell();
     guard.unlock();
-    // First of all somebody who goes on with what was appended meanwhile, so that the disk needn't wait.
-    waiting.ring(problem ? all_sleepers : one_sleeper);
+    // First of all somebody who goes on with what was appended meanwhile, so that the disk needn't wait. The others are
+    // woken by the end of that, which may have come by now if this thread was slow.
+    if (problem) {
+      waiting.ring(all_sleepers);
+    } else {
+      waiting.ring_for_one();
+    }
     served.ring(all_sleepers);
     return problem;
   }
 
-  /// Sleeps until the fdatasync that runs or is about to, or the next one, has ended, or for `micros`, or for no reason;
-  /// then without `guard`, for which those who were woken together would queue up again. Who is woken to lead may find
-  /// that another process did, and leaves the others to wake up by themselves.
+  /// Sleeps until the fdatasync that runs or is about to, or the next one, has ended, or for `micros`, or for no
+  /// reason; then without `guard`, for which those who were woken together would queue up again. Who is woken to lead
+  /// may find that another process did, and leaves the others to wake up by themselves.
   void await_sync(std::unique_lock<std::mutex>& guard, bool this_one, std::int64_t micros = 2000) {
     const Bell bell = sync_bells_[(syncs_ + (this_one ? 0 : 1)) % 2].bell();
     const std::uint32_t ticket = bell.ticket();

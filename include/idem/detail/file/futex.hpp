@@ -60,12 +60,25 @@ class Bell {
   void ring(std::uint32_t how_many) const noexcept {
     count_.fetch_add(1);
     if (asleep_.load() == 0 || asleep_.exchange(0) == 0) return;
+    // Whose word was just taken back may have a ticket that is newer than this ring, and not be asleep yet: they would
+    // sleep without anybody's knowing.
+    count_.fetch_add(1);
+    wake(how_many);
+  }
+
+  /// Wakes one and leaves the word of the others. For somebody after whom a ring for all is sure to follow.
+  void ring_for_one() const noexcept {
+    count_.fetch_add(1);
+    if (asleep_.load() != 0) wake(one_sleeper);
+  }
+
+ private:
+  void wake(std::uint32_t how_many) const noexcept {
     const int errno_before = errno;
     futex_impl::wake(&count_, how_many, scope_);
     errno = errno_before;
   }
 
- private:
   std::atomic<std::uint32_t>& count_;
   std::atomic<std::uint32_t>& asleep_;
   FutexScope scope_;

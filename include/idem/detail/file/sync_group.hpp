@@ -8,9 +8,10 @@
 IDEM_BEGIN_NAMESPACE
 namespace detail::file {
 
-/// The threads that the next fdatasync(2) serves. If one begins as soon as the last one ends, those whom that one served
-/// come back too late for it, and every fdatasync serves half of the threads. Where they come back much faster than the
-/// disk syncs, the next one waits for them: all threads then share each, and none has to sit out the one that runs.
+/// The threads that the next fdatasync(2) serves. If one begins as soon as the last one ends, those whom that one
+/// served come back too late for it, and every fdatasync serves half of the threads. Where they come back much faster
+/// than the disk syncs, the next one waits for them: all threads then share each, and none has to sit out the one that
+/// runs.
 ///
 /// It waits for half the time that an fdatasync takes, and not where that has turned out to be in vain: then the next
 /// ones begin at once, more of them each time. So threads that stay away, or that are busy for as long as the disk,

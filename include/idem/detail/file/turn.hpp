@@ -13,6 +13,12 @@
 IDEM_BEGIN_NAMESPACE
 namespace detail::file {
 
+/// What a Turn sleeps on and tells the time by.
+struct TurnSystem {
+  using Sleepers = std::condition_variable;
+  static std::int64_t now() noexcept { return monotonic_micros(); }
+};
+
 /// A lock that gives up at a deadline. Not std::timed_mutex, whose waiting ThreadSanitizer doesn't see with g++ 12, and
 /// which wakes somebody up with every release: that takes longer than what is done under this one.
 ///
@@ -21,7 +27,8 @@ namespace detail::file {
 /// millisecond goes before all others the next time. (Boqun Feng's and Go's mutexes know such a starvation mode, too.)
 ///
 /// Thread safety: any thread; `give_back` and `wanted` by whoever has it.
-class Turn {
+template <class System>
+class BasicTurn {
  public:
   /// False where it wasn't to be had within `micros` microseconds.
   bool take(std::int64_t micros) {
@@ -39,33 +46,29 @@ class Turn {
     taken_.store(false);
     // Asked after the store: who falls asleep says so first and then tries once more.
     if (asleep_.load() == 0) return;
-    if (first_in_line_.load()) {
-      { const std::lock_guard lock(mutex_); }
-      first_free_.notify_one();
-      return;
-    }
+    if (first_in_line_.load()) return wake_one(first_free_);
     if (woken_.load()) return;
-    const std::int64_t now = monotonic_micros();
+    const std::int64_t now = System::now();
     if ((in_use && now - woke_at < patience) || woken_.exchange(true)) return;
     barged_.store(false, std::memory_order_relaxed);
     woke_at_.store(now, std::memory_order_relaxed);
-    { const std::lock_guard lock(mutex_); }
-    free_.notify_one();
+    wake_one(free_);
   }
 
-  /// Wakes one who sleeps although it's free, as the last release may have left it in favour of those who use it one after
-  /// the other. For somebody who did and now goes on to something that takes long.
+  /// Wakes one who sleeps although it's free, as the last release may have left it in favour of those who use it one
+  /// after the other. For somebody who did and now goes on to something that takes long.
   void leave() noexcept {
-    if (asleep_.load() == 0 || taken_.load() || wanted() || woken_.exchange(true)) return;
-    const bool first = first_in_line_.load();
-    { const std::lock_guard lock(mutex_); }
-    (first ? first_free_ : free_).notify_one();
+    if (asleep_.load() == 0 || taken_.load() || wanted()) return;
+    if (first_in_line_.load()) return wake_one(first_free_);
+    if (!woken_.exchange(true)) wake_one(free_);
   }
 
   /// Takes it where it's free and nobody is about to.
   bool take_unwanted() noexcept { return !wanted() && try_take(); }
 
  private:
+  using Sleepers = typename System::Sleepers;
+
   // Microseconds.
   static constexpr std::int64_t patience = 100;  // between two who are woken although others use the lock
   static constexpr std::int64_t short_nap = 100;
@@ -82,6 +85,12 @@ class Turn {
     return !taken_.load() && taken_.compare_exchange_strong(free, true);
   }
 
+  /// Who is about to sleep there is either there already, or tries once more.
+  void wake_one(Sleepers& sleepers) noexcept {
+    { const std::lock_guard lock(mutex_); }
+    sleepers.notify_one();
+  }
+
   /// Takes it if it becomes free within some microseconds.
   bool look_out(bool first) noexcept {
     looking_.fetch_add(1);
@@ -96,7 +105,7 @@ class Turn {
   }
 
   bool sleep(std::int64_t micros) {
-    const std::int64_t began = monotonic_micros();
+    const std::int64_t began = System::now();
     std::unique_lock lock(mutex_);
     asleep_.fetch_add(1);
     bool first = false;
@@ -104,7 +113,7 @@ class Turn {
     bool mine = false;
     for (int naps = 0;; ++naps) {
       mine = may_take(first) && try_take();
-      const std::int64_t waited = mine ? 0 : monotonic_micros() - began;
+      const std::int64_t waited = mine ? 0 : System::now() - began;
       if (mine || waited >= micros) break;
       // A release that woke nobody may have been the last one, so that one sleeper looks again in a moment.
       watches = watches || !watched_;
@@ -116,7 +125,7 @@ class Turn {
         (first ? first_free_ : free_).wait_for(lock, std::chrono::microseconds(left < nap ? left : nap));
       }
       woken_.store(false);
-      if (!first && monotonic_micros() - began >= longest_wait) first = !first_in_line_.exchange(true);
+      if (!first && System::now() - began >= longest_wait) first = !first_in_line_.exchange(true);
       lock.unlock();
       mine = look_out(first);
       lock.lock();
@@ -124,10 +133,9 @@ class Turn {
     }
     asleep_.fetch_sub(1);
     if (first) first_in_line_.store(false);
-    if (watches) {
-      watched_ = false;
-      free_.notify_one();  // who is woken watches next
-    }
+    if (watches) watched_ = false;
+    // Who is woken watches next, or takes it and wakes the next one here.
+    if (!watched_) free_.notify_one();
     return mine || try_take();  // others may have left it to this one
   }
 
@@ -140,9 +148,11 @@ class Turn {
   std::atomic<std::int64_t> woke_at_{0};
   std::mutex mutex_;
   bool watched_ = false;  // REQUIRES: mutex_; one of the sleepers looks again without being woken
-  std::condition_variable free_;
-  std::condition_variable first_free_;
+  Sleepers free_;
+  Sleepers first_free_;
 };
+
+using Turn = BasicTurn<TurnSystem>;
 
 }  // namespace detail::file
 IDEM_END_NAMESPACE

@@ -3,9 +3,11 @@
 
 #include <idem/detail/config.hpp>
 #include <idem/detail/redis/link_settings.hpp>
+#include <idem/detail/redis/reason.hpp>
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 IDEM_BEGIN_NAMESPACE
@@ -66,6 +68,23 @@ inline bool read_address(std::string_view text, std::uint16_t usual_port, Endpoi
   if (!is_host(host) || (has_port && !read_port(port, to.port))) return false;
   to.host.assign(host);
   return true;
+}
+
+/// Puts the server before what went wrong with it. A host that can't be one may be a whole URL with its password, and
+/// stays unsaid.
+inline void name_place(Reason& why, const Endpoint& place) noexcept {
+  constexpr std::size_t longest = 100;  // so that there is room for the reason
+  Reason named;
+  if (!place.unix_socket.empty()) {
+    named.add(std::string_view(place.unix_socket).substr(0, longest));
+  } else if (is_host(place.host)) {
+    const bool colons = place.host.find(':') != std::string::npos;
+    named.add(colons ? "[" : "").add(std::string_view(place.host).substr(0, longest)).add(colons ? "]:" : ":");
+    named.add(std::uint64_t{place.port});
+  } else {
+    return;
+  }
+  why = named.add(": ").add(why.view());
 }
 
 /// What stands behind MOVED and ASK: a slot, and an address whose port follows the last colon. Without a host it's the

@@ -201,6 +201,7 @@ class Cluster {
           why.clear();
           return Shaken::good;
         }
+        name_place(last, place);
         if (asked == Shaken::lost) result = Shaken::lost;
       }
       why = Reason("no node of the cluster tells who has which slot; the last one that was asked: ");

@@ -6,6 +6,7 @@
 #include <idem/detail/bytes.hpp>
 #include <idem/detail/config.hpp>
 #include <idem/detail/random.hpp>
+#include <idem/detail/redis/address.hpp>
 #include <idem/detail/redis/handshake.hpp>
 #include <idem/detail/redis/link_settings.hpp>
 #include <idem/detail/redis/reader.hpp>
@@ -43,7 +44,8 @@ class Link {
     Shaken result = Shaken::lost;
     IDEM_TRY {
       Endpoint endpoint;
-      if (settings_.find((std::min)(until, now + settings_.connect_timeout), endpoint, why)) {
+      const bool found = settings_.find((std::min)(until, now + settings_.connect_timeout), endpoint, why);
+      if (found) {
         const std::int64_t deadline = (std::min)(until, boot_micros() + settings_.connect_timeout);
         result = wire_.connect(endpoint, settings_, deadline, why);
         if (result == Shaken::good) result = Handshake(wire_, reader_, settings_, deadline, facts).run(why);
@@ -52,6 +54,7 @@ class Link {
       if (result == Shaken::good && settings_.gate != nullptr) {
         result = settings_.gate(settings_.gate_context, facts, why);
       }
+      if (found && result != Shaken::good) name_place(why, endpoint);
     }
     IDEM_CATCH_ALL {
       why = Reason("no memory for a connection");

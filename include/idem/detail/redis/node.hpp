@@ -6,7 +6,6 @@
 #include <idem/detail/redis/channel.hpp>
 #include <idem/detail/redis/link_settings.hpp>
 #include <idem/detail/redis/reason.hpp>
-#include <idem/detail/redis/scripts.hpp>
 #include <idem/detail/redis/sentinels.hpp>
 #include <idem/detail/redis/server_facts.hpp>
 
@@ -27,15 +26,12 @@ class Node {
   Node& operator=(const Node&) = delete;
 
   Channel& channel() noexcept { return channel_; }
+  bool is_always_there() const noexcept { return sentinels_ == nullptr; }
   /// Of a server that is always at the same place.
   const Endpoint& endpoint() const noexcept { return endpoint_; }
 
-  /// A server that was never reached gets a name that only a new one can know.
-  const Scripts& scripts() const {
-    static const Scripts with_flags(true);
-    static const Scripts plain(false);
-    return server_.has_flags.load(std::memory_order_relaxed) ? with_flags : plain;
-  }
+  /// Whether scripts may have flags. A server that was never reached gets a name that only a new one can know.
+  bool has_flags() const noexcept { return server_.has_flags.load(std::memory_order_relaxed); }
 
  private:
   friend class NodeRef;

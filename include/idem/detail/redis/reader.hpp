@@ -40,8 +40,20 @@ class ReplyBuilder {
   }
 
   static redisReplyObjectFunctions* functions() noexcept {
-    static redisReplyObjectFunctions all = make_functions();
-    return &all;
+    static constinit redisReplyObjectFunctions functions = [] {
+      redisReplyObjectFunctions all = {};
+      all.createString = &text;
+      all.createArray = &array;
+      all.createInteger = &integer;
+      all.createNil = &nil;
+      all.freeObject = &free;
+#if HIREDIS_MAJOR >= 1
+      all.createDouble = [](const redisReadTask* task, double, char*, std::size_t) { return wrong_type(task); };
+      all.createBool = [](const redisReadTask* task, int) { return wrong_type(task); };
+#endif
+      return all;
+    }();
+    return &functions;
   }
 
  private:
@@ -50,20 +62,6 @@ class ReplyBuilder {
 #else
   using Count = int;
 #endif
-
-  static redisReplyObjectFunctions make_functions() noexcept {
-    redisReplyObjectFunctions all = {};
-    all.createString = &text;
-    all.createArray = &array;
-    all.createInteger = &integer;
-    all.createNil = &nil;
-    all.freeObject = &free;
-#if HIREDIS_MAJOR >= 1
-    all.createDouble = [](const redisReadTask* task, double, char*, std::size_t) { return wrong_type(task); };
-    all.createBool = [](const redisReadTask* task, int) { return wrong_type(task); };
-#endif
-    return all;
-  }
 
   static ReplyBuilder& of(const redisReadTask* task) noexcept {
     return *static_cast<ReplyBuilder*>(task->privdata);

@@ -65,7 +65,7 @@ class Reason {
   }
 
   std::uint8_t size_ = 0;
-  char text_[240];
+  char text_[255];
 };
 
 }  // namespace detail::redis

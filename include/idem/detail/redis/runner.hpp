@@ -15,6 +15,7 @@
 #include <idem/detail/redis/reason.hpp>
 #include <idem/detail/redis/reply_tree.hpp>
 #include <idem/detail/redis/request.hpp>
+#include <idem/detail/redis/scripts.hpp>
 #include <idem/detail/redis/trouble.hpp>
 #include <idem/detail/sha256.hpp>
 
@@ -66,12 +67,13 @@ class Runner {
   const std::string& prefix() const noexcept { return prefix_; }
   const Clock& clock() const noexcept { return clock_; }
 
-  /// Tries until the script answers, an error is final, or the deadline has passed. Throws nothing.
-  Answered run(const Call& call, std::int64_t deadline) noexcept {
+  /// Tries until the script answers, an error is final, or the deadline has passed. With `whole` the server is told its
+  /// text at once. Throws nothing.
+  Answered run(const Call& call, std::int64_t deadline, bool whole = false) noexcept {
     const NoCancellation shield;
     Answered result;
     IDEM_TRY {
-      attempt_until(call, deadline, result);
+      attempt_until(call, deadline, whole, result);
     }
     IDEM_CATCH_ALL {
       result.answered = false;
@@ -150,13 +152,13 @@ class Runner {
     Decimal now;
     if (clock_) now.set(std::int64_t{clock_.now().time_since_epoch().count()});
     begin(request, route);
-    call.write(request.command, route.node().scripts(), whole, prefix_, clock_ ? now.view() : std::string_view{});
+    const Scripts& scripts = route.node().has_flags() ? with_flags_ : plain_;
+    call.write(request.command, scripts, whole, prefix_, clock_ ? now.view() : std::string_view{});
     request.writes = call.writes;
   }
 
-  void attempt_until(const Call& call, std::int64_t deadline, Answered& result) {
+  void attempt_until(const Call& call, std::int64_t deadline, bool whole, Answered& result) {
     Route route(nodes_, call.key, deadline);
-    bool whole = false;
     for (;;) {
       Request request;
       Trouble trouble = Trouble::passing;
@@ -256,6 +258,10 @@ class Runner {
     return true;
   }
 
+  // Made with the store and not with the first call: a child that was forked while a thread makes them would wait for
+  // that thread for ever.
+  const Scripts with_flags_{true};
+  const Scripts plain_{false};
   Admission admission_;
   Nodes nodes_;
   const std::string prefix_;

@@ -10,6 +10,7 @@
 #include <idem/detail/redis/channel.hpp>
 #include <idem/detail/redis/command.hpp>
 #include <idem/detail/redis/node.hpp>
+#include <idem/detail/redis/reason.hpp>
 #include <idem/detail/redis/record.hpp>
 #include <idem/detail/redis/reply_tree.hpp>
 #include <idem/detail/redis/request.hpp>
@@ -26,7 +27,8 @@ IDEM_BEGIN_NAMESPACE
 namespace detail::redis {
 
 /// Goes through the keys of a prefix on one server by SCAN, a few hundred at a time. Each command has the store's
-/// timeout of its own. May throw std::bad_alloc. For one thread.
+/// timeout of its own. It ends also where the server would never say that it has. May throw std::bad_alloc. For one
+/// thread.
 class Scan {
  public:
   Scan(Runner& runner, const NodeRef& node, std::int64_t timeout) : runner_(runner), node_(node), timeout_(timeout) {
@@ -37,6 +39,9 @@ class Scan {
     }
     pattern_ += '*';
   }
+
+  /// Of a scan that wasn't whole.
+  const Reason& why() const noexcept { return why_; }
 
   /// `see(const StoredRecord&, Status)` for every record that can be read; without its payload. False where the server
   /// didn't answer to the end.
@@ -81,7 +86,9 @@ class Scan {
           const Answered& answered = owner.held->answers[i];
           if (answered.answered) see(answered);
           // What is no record of idem's stays, and is nothing that failed.
-          complete = complete && (answered.answered || answered.foreign);
+          if (answered.answered || answered.foreign) continue;
+          complete = false;
+          why_ = answered.why;
         }
       }
     } while (!done_);
@@ -91,15 +98,26 @@ class Scan {
  private:
   static constexpr std::size_t at_once = 32;
   static constexpr std::int64_t enough = 1024;  // bytes of a record, for all but long names
+  // Of a few hundred keys each: more than a server can hold, which is 2^32 keys.
+  static constexpr std::uint32_t most_steps = std::uint32_t{1} << 25;
 
   std::int64_t deadline() const noexcept { return boot_micros() + timeout_; }
+
+  bool fail(std::string_view text) noexcept {
+    why_ = Reason(text);
+    return false;
+  }
 
   /// A command that only reads is said once more where its answer was lost.
   bool ask(Request& request) {
     for (int tries = 0; tries < 3; ++tries) {
       if (runner_.ask(*node_, request, deadline()) == Sent::answered) return true;
     }
-    return false;
+    return fail(request.why.view());
+  }
+  bool unreadable(const Request& request) noexcept {
+    const ReplyNode root = request.reply.root();
+    return fail(root.type == ReplyType::error ? root.text : "the server's answer can't be read");
   }
 
   bool time(TimePoint& now) {
@@ -111,10 +129,11 @@ class Scan {
     Command(request.command, 1).arg("TIME");
     if (!ask(request)) return false;
     const ReplyTree& reply = request.reply;
-    if (reply.size() != 3 || reply[1].type != ReplyType::string || reply[2].type != ReplyType::string) return false;
     std::int64_t seconds = 0;
     std::int64_t micros = 0;
-    if (!number(reply[1].text, seconds) || !number(reply[2].text, micros)) return false;
+    if (reply.size() != 3 || !number(reply[1].text, seconds) || !number(reply[2].text, micros)) {
+      return unreadable(request);
+    }
     now = TimePoint{std::chrono::microseconds{seconds * 1'000'000 + micros}};
     return true;
   }
@@ -138,7 +157,7 @@ class Scan {
     const ReplyTree& reply = request.reply;
     if (reply.size() < 3 || reply[0].type != ReplyType::array || reply[1].type != ReplyType::string ||
         reply[2].type != ReplyType::array) {
-      return false;
+      return unreadable(request);
     }
     keys_.clear();
     for (std::size_t i = 3; i < reply.size(); ++i) {
@@ -150,6 +169,17 @@ class Scan {
     }
     cursor_ = reply[1].text;
     done_ = cursor_ == "0";
+    return done_ || moves_on();
+  }
+
+  /// A server's cursors never come to where they were, so that one that does would go round for ever. The place that is
+  /// looked out for is a later one each time, so that a circle of any length is met with.
+  bool moves_on() {
+    if (cursor_ == passed_ || ++steps_ == most_steps) return fail("the server's SCAN comes to no end");
+    if (steps_ == next_look_) {
+      passed_ = cursor_;
+      next_look_ *= 2;
+    }
     return true;
   }
 
@@ -198,7 +228,9 @@ class Scan {
                             trouble_of(request.reply.root().text) != Trouble::foreign;
       if (sent != Sent::answered || is_error) {
         Request again;
-        complete = get(again, keys[i], enough) && complete;
+        if (!get(again, keys[i], enough)) {
+          complete = fail(again.why.empty() ? std::string_view("a record can't be had") : again.why.view());
+        }
         show_one(again, keys[i], now, see);
       } else {
         show_one(request, keys[i], now, see);
@@ -237,7 +269,11 @@ class Scan {
   const std::int64_t timeout_;
   std::string pattern_;
   std::string cursor_ = "0";
+  std::string passed_ = cursor_;
+  std::uint32_t steps_ = 0;
+  std::uint32_t next_look_ = 1;
   bool done_ = false;
+  Reason why_;
   Array<Digest> keys_;
 };
 

@@ -54,6 +54,7 @@ class Sentinels {
         Endpoint said;
         std::uint64_t epoch = 0;
         if (!ask(place, share_of(now, deadline, link_.connect_timeout), said, epoch, why)) {
+          blame(place, why);
           defer(place);
           continue;
         }
@@ -105,28 +106,21 @@ class Sentinels {
 
   bool ask(const Endpoint& place, std::int64_t deadline, Endpoint& said, std::uint64_t& epoch, Reason& why) const {
     Inquiry inquiry(link_);
-    if (inquiry.connect(place, deadline, why) != Shaken::good) return blame(why);
+    if (inquiry.connect(place, deadline, why) != Shaken::good) return false;
     Bytes commands;
     Command(commands, 3).arg("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(master_);
     Command(commands, 3).arg("SENTINEL").arg("MASTER").arg(master_);
     ReplyTree reply;
-    if (!inquiry.send(commands, deadline, why) || !inquiry.receive(reply, deadline, why)) return blame(why);
+    if (!inquiry.send(commands, deadline, why) || !inquiry.receive(reply, deadline, why)) return false;
     const ReplyNode root = reply.root();
-    if (root.type == ReplyType::error) {
-      why = Reason(root.text);
-      return blame(why);
-    }
-    if (root.type != ReplyType::array || reply.size() != 3) {
-      why = Reason("it knows no primary of that name");
-      return blame(why);
-    }
+    if (root.type == ReplyType::error) return fail(why, root.text);
+    if (root.type != ReplyType::array || reply.size() != 3) return fail(why, "it knows no primary of that name");
     if (!is_host(reply[1].text) || !read_port(reply[2].text, said.port)) {
-      why = Reason("it gave an address that can't be one");
-      return blame(why);
+      return fail(why, "it gave an address that can't be one");
     }
     said.host.assign(reply[1].text);
     // Who isn't allowed to ask this goes by the address alone.
-    if (!inquiry.receive(reply, deadline, why)) return blame(why);
+    if (!inquiry.receive(reply, deadline, why)) return false;
     for (std::size_t i = 1; i + 1 < reply.size(); i += 2) {
       if (reply[i].text == "config-epoch") read_epoch(reply[i + 1].text, epoch);
     }
@@ -143,11 +137,16 @@ class Sentinels {
     epoch = number;
   }
 
-  static bool blame(Reason& why) noexcept {
-    const Reason said = why;
+  static bool fail(Reason& why, std::string_view text) noexcept {
+    why = Reason(text);
+    return false;
+  }
+
+  static void blame(const Endpoint& place, Reason& why) noexcept {
+    Reason said = why;
+    name_place(said, place);
     why = Reason("no sentinel says where the primary is; the last one that was asked: ");
     why.add(said.view());
-    return false;
   }
 
   const LinkSettings link_;

@@ -44,6 +44,10 @@ inline std::string_view advice_on(std::string_view error) noexcept {
   if (error.substr(0, 6) == "MOVED ") {
     return "the server is a node of a cluster; name nodes in RedisOptions::cluster_nodes: ";
   }
+  // Of a command within a script it doesn't say which one.
+  if (error.find("The user executing the script") != std::string_view::npos) {
+    return "the server's user lacks a right; RedisStore::open() says which: ";
+  }
   return {};
 }
 

@@ -114,6 +114,13 @@ inline std::string message_in(const Json& detail, int status) {
   return "the OnceOnly service answered " + std::to_string(status);
 }
 
+/// What to say of an answer that isn't a success, without the secrets: these first, since what is cut off could end in
+/// the middle of one.
+inline std::string refusal_in(const Response& response, const std::vector<std::string>& secrets) {
+  return "the OnceOnly service answered " + std::to_string(response.status) + ": " +
+         message_in(redacted(detail_in(response), secrets), response.status);
+}
+
 /// Of a 403: whether it is about the API key.
 inline bool about_the_key(const std::string& message) {
   std::string words;

@@ -30,15 +30,12 @@ inline std::optional<std::int64_t> wire_ttl(const std::optional<Duration>& ttl, 
 
 inline Call check_lock_call(const std::string& key, const std::optional<std::int64_t>& ttl,
                             const CheckLockOptions& options) {
-  Call call;
-  call.method = "POST";
-  call.path = "/check-lock";
-  call.request_id = options.request_id.value_or("");
   Json body = Json::object();
   body["key"] = key;
   if (ttl.has_value()) body["ttl"] = *ttl;
   if (options.metadata.has_value()) body["metadata"] = *options.metadata;
-  call.body = std::move(body);
+  Call call = post_call("/check-lock", std::move(body));
+  call.request_id = options.request_id.value_or("");
   return call;
 }
 
@@ -48,7 +45,7 @@ struct LockTold {
   Kind kind = Kind::down;
   CheckLockResult result = {};  ///< Of locked and duplicate.
   std::string message = {};     ///< Of down and refused.
-  bool maybe_own = false;       ///< A duplicate that may be the caller's own lock, whose answer was lost.
+  bool maybe_own = false;       ///< The lock may be the caller's, by a request whose answer was lost.
 };
 
 /// `ttl`: forever is as long as the wire can say, since leaving it out would leave it to the plan.
@@ -59,17 +56,26 @@ inline LockTold lock_at(Session& session, const std::string& key, Duration ttl, 
   LockTold told;
   const Response response = session.exchange(call, &told.maybe_own);
   if (response.failure != TransportFailure::none) {
+    told.maybe_own = true;
     told.message = "no answer from the OnceOnly service: " + response.message;
     return told;
   }
-  if (response.status == 409 || (response.status >= 200 && response.status < 300)) {
+  const bool success = response.status >= 200 && response.status < 300;
+  if (success && !locked_in(object_in(response), response).has_value()) {
+    // Of something between here and the service, perhaps: not a reason to call the work done.
+    told.kind = LockTold::Kind::refused;
+    told.maybe_own = true;
+    told.message = "the OnceOnly service's answer doesn't say whether the lock was had";
+    return told;
+  }
+  if (success || response.status == 409) {
     told.result = read_check_lock(response, key, seconds, std::nullopt);
     told.kind = told.result.locked ? LockTold::Kind::locked : LockTold::Kind::duplicate;
     return told;
   }
   told.kind = response.status >= 500 ? LockTold::Kind::down : LockTold::Kind::refused;
-  told.message = "the OnceOnly service answered " + std::to_string(response.status) + ": " +
-                 redacted(message_in(detail_in(response), response.status), session.secrets_of(call));
+  told.maybe_own = told.maybe_own || told.kind == LockTold::Kind::down;
+  told.message = refusal_in(response, session.secrets_of(call));
   return told;
 }
 

@@ -114,42 +114,37 @@ class LeaseApi {
     Json body{{"key", key}, {"ttl", ttl}};
     body["metadata"] = std::move(metadata);
     Told told = state(post("/ai/lease", std::move(body)));
-    if (told.meaning == Meaning::acquired && !text_of(told.body, "lease_id").has_value())
+    if (told.meaning == Meaning::acquired && text_of(told.body, "lease_id").value_or("").empty())
       told = {Meaning::refused, std::move(told.body), "the service granted a lease without an id", std::nullopt};
     return told;
   }
   Told extend(const std::string& key, const std::string& lease_id, std::int64_t ttl,
-              const Cancellation* cancellation = nullptr) const {
-    return own(post("/ai/extend", Json{{"key", key}, {"lease_id", lease_id}, {"ttl", ttl}}, cancellation));
+              const Patience& patience = {}) const {
+    return own(post("/ai/extend", Json{{"key", key}, {"lease_id", lease_id}, {"ttl", ttl}}, patience), "in_progress");
   }
   Told complete(const std::string& key, const std::string& lease_id, Json result, std::string hash) const {
     Json body{{"key", key}, {"lease_id", lease_id}, {"result_hash", std::move(hash)}};
     body["result"] = std::move(result);
-    return own(post("/ai/complete", std::move(body)));
+    return own(post("/ai/complete", std::move(body)), "completed");
   }
   Told fail(const std::string& key, const std::string& lease_id, const char* error_code) const {
-    return own(post("/ai/fail", Json{{"key", key}, {"lease_id", lease_id}, {"error_code", error_code}}));
+    return own(post("/ai/fail", Json{{"key", key}, {"lease_id", lease_id}, {"error_code", error_code}}), "failed");
   }
   Told cancel(const std::string& key, const std::string& lease_id, const char* reason,
-              const Cancellation* cancellation = nullptr) const {
-    return own(post("/ai/cancel", Json{{"key", key}, {"lease_id", lease_id}, {"reason", reason}}, cancellation));
+              const Patience& patience = {}) const {
+    return own(post("/ai/cancel", Json{{"key", key}, {"lease_id", lease_id}, {"reason", reason}}, patience),
+               "cancelled");
   }
   Told status(const std::string& key) const { return state(get("/ai/status", key)); }
   Told result(const std::string& key) const { return state(get("/ai/result", key)); }
 
  private:
   Response get(const char* path, const std::string& key) const {
-    Call call;
-    call.path = path;
-    call.query = {{"key", key}};
-    return session_->exchange(call);
+    return session_->exchange(get_call(path, {{"key", key}}));
   }
-  Response post(const char* path, Json body, const Cancellation* cancellation = nullptr) const {
-    Call call;
-    call.method = "POST";
-    call.path = path;
-    call.body = std::move(body);
-    call.cancellation = cancellation;
+  Response post(const char* path, Json body, const Patience& patience = {}) const {
+    Call call = post_call(path, std::move(body));
+    call.patience = patience;
     return session_->exchange(call);
   }
 
@@ -163,8 +158,7 @@ class LeaseApi {
       return told;
     }
     told.meaning = response.status >= 500 ? Meaning::down : Meaning::refused;
-    told.message = "the OnceOnly service answered " + std::to_string(response.status) + ": " +
-                   redacted(message_in(detail_in(response), response.status), {session_->options().api_key});
+    told.message = refusal_in(response, session_->secrets_of(Call{}));
     return told;
   }
 
@@ -172,9 +166,17 @@ class LeaseApi {
     return response.failure == TransportFailure::none && response.status >= 200 && response.status < 300;
   }
 
-  /// Of operations of a lease's holder.
-  Told own(const Response& response) const {
-    if (good(response)) return {Meaning::done, object_in(response), {}, {}};
+  /// Of operations of a lease's holder. `afterwards`: how the key stands when it was carried out. Who answers without
+  /// an object isn't the service, and whoever says that it isn't ok has to be asked how the key stands.
+  Told own(const Response& response, std::string_view afterwards) const {
+    if (good(response)) {
+      const Json body = parse_json(response.body);
+      if (!body.is_object() && response.status != 204)
+        return {Meaning::down, Json::object(), "the OnceOnly service's answer isn't a JSON object", {}};
+      const bool done = flag_of(body, "ok").value_or(true) || text_of(body, "status") == afterwards;
+      return {
+          done ? Meaning::done : Meaning::not_held, Json::object(), "the OnceOnly service says that it isn't ok", {}};
+    }
     Told told = trouble(response);
     if (response.status == 409 || response.status == 404 || response.status == 410) told.meaning = Meaning::not_held;
     if (response.status == 413 || response.status == 422) told.meaning = Meaning::too_large;

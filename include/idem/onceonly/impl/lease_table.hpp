@@ -46,13 +46,18 @@ class LeaseTable {
    public:
     Locked(LeaseTable& table, std::shared_ptr<LeaseEntry> entry)
         : table_(table), entry_(std::move(entry)), lock_(entry_->mutex) {}
+    /// Without it where somebody else has it.
+    Locked(LeaseTable& table, std::shared_ptr<LeaseEntry> entry, std::try_to_lock_t)
+        : table_(table), entry_(std::move(entry)), lock_(entry_->mutex, std::try_to_lock) {}
     Locked(const Locked&) = delete;
     Locked& operator=(const Locked&) = delete;
     ~Locked() {
+      if (!lock_.owns_lock()) return;
       const bool useless = !entry_->known;
       lock_.unlock();
       if (useless) table_.drop(entry_);
     }
+    explicit operator bool() const noexcept { return lock_.owns_lock(); }
     LeaseEntry& operator*() const noexcept { return *entry_; }
     LeaseEntry* operator->() const noexcept { return entry_.get(); }
 
@@ -76,7 +81,7 @@ class LeaseTable {
     }
     return Locked(*this, std::move(entry));
   }
-  Locked lock(const std::shared_ptr<LeaseEntry>& entry) { return Locked(*this, entry); }
+  Locked try_lock(const std::shared_ptr<LeaseEntry>& entry) { return Locked(*this, entry, std::try_to_lock); }
 
   std::vector<std::shared_ptr<LeaseEntry>> all() const {
     const std::lock_guard lock(mutex_);

@@ -39,6 +39,7 @@ class Pool {
     auto future = task->work.get_future();
     if (inherited()) return future;
     State& state = *state_;
+    std::unique_ptr<Task> nobodys;
     {
       const std::lock_guard lock(state.mutex);
       if (state.closed) return future;  // the task ends here, and breaks its promise
@@ -49,7 +50,10 @@ class Pool {
         }
         IDEM_CATCH_ALL {
           // No further thread is to be had: those that are there do it, and without any nobody would.
-          if (state.threads.empty()) state.waiting.pop_back();
+          if (state.threads.empty()) {
+            nobodys = std::move(state.waiting.back());
+            state.waiting.pop_back();
+          }
         }
       }
     }

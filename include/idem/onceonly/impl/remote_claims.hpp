@@ -8,6 +8,7 @@
 #include <idem/onceonly/impl/lease_api.hpp>
 #include <idem/onceonly/impl/lease_table.hpp>
 #include <idem/onceonly/impl/remote_core.hpp>
+#include <idem/onceonly/impl/store_parts.hpp>
 #include <idem/protocol.hpp>
 #include <idem/store.hpp>
 
@@ -30,7 +31,8 @@ class RemoteClaims {
   /// REQUIRES: the entry is locked, and the key's. Afterwards, where the answer is acquired, the entry's record is the
   /// caller's.
   Reply claim(LeaseEntry& entry, const Key& key, const ClaimRequest& request) {
-    if (entry.release_owed) return as_is(entry, Answer::in_doubt);
+    if (entry.release_owed && RemoteCore::held(entry)) return reply_of(Answer::in_doubt, entry.record);
+    entry.release_owed = false;
     if (RemoteCore::held(entry)) {
       std::optional<Reply> reply = claim_held(entry, request);
       if (reply.has_value()) return std::move(*reply);
@@ -39,7 +41,7 @@ class RemoteClaims {
     const std::int64_t asked = idem::detail::boot_micros();
     Told told = core_.api.lease(entry.text, seconds, metadata(key));
     if (told.meaning == Meaning::absent)
-      return remote_reply(Answer::refused, "the OnceOnly service neither leases the key nor knows it");
+      return reply_of(Answer::refused, "the OnceOnly service neither leases the key nor knows it");
     if (told.meaning != Meaning::acquired) return judged(core_.seen(entry, std::move(told)), request);
     return granted(entry, std::move(told), request, seconds, asked);
   }
@@ -47,7 +49,8 @@ class RemoteClaims {
   /// Gets a lease of a key in doubt, so that its doubt can be ended: the reply says in_doubt, and the entry holds the
   /// lease. Any other answer is what the key is instead. REQUIRES: the entry is locked.
   Reply lease_doubt(LeaseEntry& entry, const Key& key) {
-    if (RemoteCore::held(entry)) return as_is(entry, entry.record.abandoned ? Answer::in_doubt : Answer::running);
+    if (RemoteCore::held(entry))
+      return reply_of(entry.record.abandoned ? Answer::in_doubt : Answer::running, entry.record);
     Reply seen = core_.seen(entry, core_.api.status(entry.text));
     if (seen.answer != Answer::in_doubt) return seen;
     ClaimRequest looking;
@@ -64,13 +67,6 @@ class RemoteClaims {
   }
 
  private:
-  static Reply as_is(const LeaseEntry& entry, Answer answer) {
-    Reply reply;
-    reply.answer = answer;
-    reply.record = entry.record;
-    return reply;
-  }
-
   static Json metadata(const Key& key) {
     Json object = Json::object();
     object["idem"] = Json{{"name", std::string(key.name())}, {"version", key.version()}};
@@ -96,7 +92,7 @@ class RemoteClaims {
     const protocol::Transition claimed =
         protocol::claim(&entry.record, request, now, false, entry.record.owner.epoch + 1);
     if (claimed.change == protocol::Change::none || claimed.answer != Answer::acquired)
-      return as_is(entry, claimed.answer);
+      return reply_of(claimed.answer, entry.record);
     // The service learns of the new owner as of a longer lease.
     const std::int64_t seconds = lease_seconds(request.lease);
     const std::int64_t asked = idem::detail::boot_micros();
@@ -106,10 +102,10 @@ class RemoteClaims {
       return std::nullopt;
     }
     if (told.meaning != Meaning::done)
-      return remote_reply(told.meaning == Meaning::down ? Answer::unavailable : Answer::refused, told.message);
+      return reply_of(told.meaning == Meaning::down ? Answer::unavailable : Answer::refused, told.message);
     entry.record = claimed.next;
     core_.note_lease(entry, seconds, asked);
-    return as_is(entry, Answer::acquired);
+    return reply_of(Answer::acquired, entry.record);
   }
 
   /// The service has granted a lease: of a key that it didn't know, or of one whose earlier lease ended without an
@@ -130,14 +126,13 @@ class RemoteClaims {
     if (!tells && detects_) {
       // The lease is left to end: giving it back would make a key free that may be in doubt.
       entry.known = false;
-      return remote_reply(
-          Answer::refused,
-          "the OnceOnly service doesn't tell (by version or first_seen_at) whether an earlier run ended "
-          "without an outcome; UndetectingRemoteStore goes on without that");
+      return reply_of(Answer::refused,
+                      "the OnceOnly service doesn't tell (by version or first_seen_at) whether an earlier run ended "
+                      "without an outcome; UndetectingRemoteStore goes on without that");
     }
     const bool fresh = !tells || (version != 0 ? version == 1 : *told.date - *first < std::chrono::seconds(2));
 
-    const std::uint64_t floor = RemoteCore::epoch_of(first.value_or(core_.clock.now()), version);
+    const std::uint64_t floor = RemoteCore::epoch_of(first.value_or(core_.about_now(told.date)), version);
     protocol::Transition claimed;
     if (fresh) {
       claimed = protocol::claim(nullptr, request, core_.clock.now(), false, floor);
@@ -157,7 +152,7 @@ class RemoteClaims {
     entry.watched = false;
     core_.note_lease(entry, seconds, asked);
     if (claimed.answer != Answer::acquired) core_.leave_in_doubt(entry);
-    return as_is(entry, claimed.answer);
+    return reply_of(claimed.answer, entry.record);
   }
 
   RemoteCore& core_;

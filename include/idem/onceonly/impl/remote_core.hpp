@@ -15,6 +15,7 @@
 #include <idem/onceonly/impl/lease_api.hpp>
 #include <idem/onceonly/impl/lease_table.hpp>
 #include <idem/onceonly/impl/quiet_thread.hpp>
+#include <idem/onceonly/impl/store_parts.hpp>
 #include <idem/onceonly/remote_options.hpp>
 #include <idem/payload.hpp>
 #include <idem/protocol.hpp>
@@ -37,13 +38,6 @@
 IDEM_BEGIN_NAMESPACE
 namespace onceonly {
 namespace impl {
-
-inline Reply remote_reply(Answer answer, std::string message) {
-  Reply reply;
-  reply.answer = answer;
-  reply.message = std::move(message);
-  return reply;
-}
 
 /// How long a lease has to be asked for so that it lasts at least this long: whole seconds. Not less than three, so
 /// that a key that was leased before is older than one that wasn't by more than the second that dates are written to.
@@ -101,7 +95,10 @@ class RemoteCore {
     const std::int64_t seconds = lease_seconds(options.doubt_lease);
     const std::int64_t asked = idem::detail::boot_micros();
     if (entry.sure_until - asked <= seconds * 1'000'000) return;
-    if (api.extend(entry.text, entry.lease_id, seconds).meaning == Meaning::done) note_lease(entry, seconds, asked);
+    const Meaning meaning = api.extend(entry.text, entry.lease_id, seconds).meaning;
+    if (meaning == Meaning::done) note_lease(entry, seconds, asked);
+    // The service may have the outcome by a request whose answer was lost: it's asked again.
+    if (meaning == Meaning::not_held) entry.sure_until = 0;
   }
 
   /// A number that grows with every lease of a key, whatever became of its records, by the service's own clock and
@@ -111,6 +108,13 @@ class RemoteCore {
     const std::int64_t most = std::int64_t{1} << 40;
     return static_cast<std::uint64_t>(micros) +
            (static_cast<std::uint64_t>((std::max)(std::int64_t{1}, (std::min)(version, most))) << 10);
+  }
+  /// What stands for `first_seen` where the service doesn't tell it: its time as far as its `Date` says, to the second,
+  /// and within that this machine's, whose clock may be wrong.
+  TimePoint about_now(const std::optional<TimePoint>& date) const noexcept {
+    const TimePoint here = clock.now();
+    if (!date.has_value()) return here;
+    return (std::min)((std::max)(here, *date), later(*date, std::chrono::microseconds(999'999)));
   }
   /// Of a record whose owner is elsewhere: always the same for one lease, and nobody's.
   static Ownership stranger(const Digest& key, std::uint64_t epoch) noexcept {
@@ -169,10 +173,10 @@ class RemoteCore {
       case Meaning::failed:
         return finished(entry);
       case Meaning::down:
-        return remote_reply(Answer::unavailable, std::move(told.message));
+        return reply_of(Answer::unavailable, std::move(told.message));
       default:
         // An answer all the same: not a reason to run without protection.
-        return remote_reply(Answer::refused, std::move(told.message));
+        return reply_of(Answer::refused, std::move(told.message));
     }
   }
 
@@ -181,8 +185,8 @@ class RemoteCore {
     entry.known = false;
     const Told told = api.result(entry.text);
     if (told.meaning != Meaning::completed && told.meaning != Meaning::failed) {
-      if (told.meaning == Meaning::down) return remote_reply(Answer::unavailable, told.message);
-      return remote_reply(Answer::refused, told.message.empty() ? "the service doesn't give the result" : told.message);
+      if (told.meaning == Meaning::down) return reply_of(Answer::unavailable, told.message);
+      return reply_of(Answer::refused, told.message.empty() ? "the service doesn't give the result" : told.message);
     }
     const std::optional<Json> result = object_of(told.body, "result");
     const std::optional<Json> kept = result.has_value() ? object_of(*result, "idem") : std::nullopt;
@@ -197,15 +201,15 @@ class RemoteCore {
         reply.payload = Payload(PayloadKind::lost, static_cast<const std::uint8_t*>(nullptr), std::size_t{0});
         return reply;
       }
-      return remote_reply(Answer::corrupt, "the service's result isn't one of idem's");
+      return reply_of(Answer::corrupt, "the service's result isn't one of idem's");
     }
     std::vector<std::uint8_t> bytes;
     idem::detail::StoredRecord stored;
     const char* why = "the service's record isn't base64";
     if (!unbase64(*text, bytes) || !idem::detail::decode_record(bytes.data(), bytes.size(), stored, why))
-      return remote_reply(Answer::corrupt, why);
-    if (!(stored.key == entry.digest)) return remote_reply(Answer::corrupt, "the record belongs to another key");
-    if (stored.record.state == State::in_progress) return remote_reply(Answer::corrupt, "the record isn't finished");
+      return reply_of(Answer::corrupt, why);
+    if (!(stored.key == entry.digest)) return reply_of(Answer::corrupt, "the record belongs to another key");
+    if (stored.record.state == State::in_progress) return reply_of(Answer::corrupt, "the record isn't finished");
     Reply reply;
     reply.answer = stored.record.state == State::completed ? Answer::completed : Answer::failed;
     reply.record = stored.record;
@@ -252,6 +256,7 @@ class RemoteCore {
 
  private:
   static constexpr std::int64_t longest_sleep = 60'000'000;
+  static constexpr std::int64_t soon = 50'000;
   static constexpr std::int64_t a_day = std::int64_t{24} * 3600 * 1'000'000;
 
   void work() {
@@ -282,18 +287,22 @@ class RemoteCore {
     Ownership owner;
     std::int64_t next = now + longest_sleep;
     TimePoint until;
-    std::int64_t sure = 0;
+    std::int64_t sure = 0;  // until when the lease was prolonged, if it was
     {
-      const LeaseTable::Locked entry = table.lock(shared);
+      const LeaseTable::Locked entry = table.try_lock(shared);
+      // Whoever has it may be waiting for an answer, and others' leases don't.
+      if (!entry) return now + soon;
       if (!entry->known) return next;
       owner = entry->record.owner;
       if (entry->release_owed) {
         if (now < entry->renew_at) return entry->renew_at;
-        const Meaning meaning = api.cancel(entry->text, entry->lease_id, "released", &stopped_).meaning;
-        if (meaning == Meaning::done || now >= entry->sure_until) {
-          // Given back, or ended by itself: then the service calls it a doubt, and so it has to be.
+        const Meaning meaning = api.cancel(entry->text, entry->lease_id, "released", patience(*entry, now)).meaning;
+        const bool gone = meaning == Meaning::done || meaning == Meaning::not_held;
+        if (gone || now >= entry->sure_until) {
+          // Given back, now or by an answer that was lost; or ended by itself: then the service calls it a doubt, and
+          // so it has to be.
           entry->release_owed = false;
-          if (meaning == Meaning::done) entry->known = false;
+          if (gone) entry->known = false;
           return next;
         }
         entry->renew_at = now + 1'000'000;
@@ -302,7 +311,7 @@ class RemoteCore {
       if (!entry->watched) return next;
       if (now < entry->renew_at) return entry->renew_at;
       const std::int64_t seconds = lease_seconds(entry->lease);
-      const Meaning meaning = api.extend(entry->text, entry->lease_id, seconds, &stopped_).meaning;
+      const Meaning meaning = api.extend(entry->text, entry->lease_id, seconds, patience(*entry, now)).meaning;
       if (meaning == Meaning::done) {
         note_lease(*entry, seconds, now);
         until = entry->record.lease_until;
@@ -322,11 +331,18 @@ class RemoteCore {
     if (lost) {
       watches.tell(owner);
       changed();
-    } else {
+    } else if (sure != 0) {
       watches.renewed(owner, until);
       watches.sure_until(owner, sure);
     }
     return next;
+  }
+
+  /// Of the keeper's requests: it tries again by itself, and looks after others meanwhile. Not more than half of what
+  /// is left, so that there is time for another try.
+  Patience patience(const LeaseEntry& entry, std::int64_t now) const noexcept {
+    const std::int64_t left = (std::max)((entry.sure_until - now) / 2, std::int64_t{100'000});
+    return {&stopped_, true, std::chrono::microseconds(left)};
   }
 
   struct Waiting {

@@ -34,6 +34,13 @@ IDEM_BEGIN_NAMESPACE
 namespace onceonly {
 namespace impl {
 
+/// How long somebody waits for an answer, beside what the options say.
+struct Patience {
+  const Cancellation* cancellation = nullptr;  ///< Besides the client's end.
+  bool once = false;                           ///< No retries: who asks has something else to do meanwhile.
+  Duration timeout = forever;                  ///< Of a request.
+};
+
 /// One call as its wire form, apart from what all requests have.
 struct Call {
   const char* method = "GET";
@@ -42,8 +49,22 @@ struct Call {
   std::optional<Json> body = {};
   std::string request_id = {};            ///< Sent as X-Request-Id where there is one.
   std::vector<std::string> secrets = {};  ///< Beside the API key, what must reach no error's text.
-  const Cancellation* cancellation = nullptr;
+  Patience patience = {};
 };
+
+inline Call get_call(std::string path, std::vector<Header> query = {}) {
+  Call call;
+  call.path = std::move(path);
+  call.query = std::move(query);
+  return call;
+}
+inline Call post_call(std::string path, Json body) {
+  Call call;
+  call.method = "POST";
+  call.path = std::move(path);
+  call.body = std::move(body);
+  return call;
+}
 
 class Session {
  public:
@@ -96,6 +117,7 @@ class Session {
   /// whether one before the last may have been carried out.
   Response exchange(const Call& call, bool* maybe_done = nullptr) {
     const Request request = request_for(call);
+    const unsigned retries = call.patience.once ? 0 : options_.max_retries_429;
     for (unsigned attempt = 0;; ++attempt) {
       Response response;
       if (request.cancellation->requested()) {
@@ -110,7 +132,7 @@ class Session {
         return response;
       }
       response = options_.transport.send(request);
-      if (!worth_another(response) || attempt >= options_.max_retries_429) return response;
+      if (!worth_another(response) || attempt >= retries) return response;
       if (maybe_done != nullptr && response.status != 429) *maybe_done = true;
       const std::optional<std::chrono::milliseconds> asked = retry_after(response);
       if (asked.has_value() && *asked > longest_retry_after) return response;
@@ -240,9 +262,9 @@ class Session {
       request.headers.push_back({"X-Request-Id", call.request_id});
     }
     if (call.body.has_value()) request.body = text_of_body(*call.body);
-    request.timeout = options_.timeout;
+    request.timeout = (std::min)(options_.timeout, call.patience.timeout);
     request.max_response_bytes = options_.max_response_bytes;
-    request.cancellation = call.cancellation != nullptr ? call.cancellation : &closed_;
+    request.cancellation = call.patience.cancellation != nullptr ? call.patience.cancellation : &closed_;
     return request;
   }
 
