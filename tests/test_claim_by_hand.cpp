@@ -357,8 +357,6 @@ TEST_CASE("an empty key is claimed by nobody") {
   CHECK(store.stats().records == 0);
 }
 
-namespace {
-
 /// A coroutine that claims, works when it's resumed, and completes when it's resumed once more.
 class Job {
  public:
@@ -392,8 +390,6 @@ Job job(Store& store, int& effects) {
   co_await std::suspend_always();
   static_cast<void>(claim.complete(std::string("done")));
 }
-
-}  // namespace
 
 TEST_CASE_TEMPLATE("CXX-07: a coroutine destroyed while it's suspended leaves its call in doubt, before and after the effect",
                    Store, MemoryStore, LeaseStore) {

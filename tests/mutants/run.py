@@ -78,30 +78,39 @@ def command(*words):
 launcher = ["-DCMAKE_CXX_COMPILER_LAUNCHER=ccache"] if shutil.which("ccache") else []
 
 
-def test_file(test):
-    """The name, without test_ and .cpp, of the one file that has a test of this name."""
+# Where the files of each program of tests stand, the option that chooses among them, and where it is built.
+programs = [("tests", "IDEM_TESTS", "tests/idem_tests"),
+            ("tests/redis", "IDEM_REDIS_TESTS", "tests/redis/idem_redis_tests"),
+            ("tests/onceonly", "IDEM_ONCEONLY_TESTS", "tests/onceonly/idem_onceonly_tests")]
+
+
+def place_of(test):
+    """The program, and the name without test_ and .cpp of the one file, that has a test of this name."""
     text = test.split("*")[0]
-    found = [path.stem[len("test_"):] for path in sorted((tree / "tests").glob("test_*.cpp"))
-             if text in path.read_text(encoding="utf-8")]
+    found = [(program, path.stem[len("test_"):]) for program in programs
+             for path in sorted((tree / program[0]).glob("test_*.cpp")) if text in path.read_text(encoding="utf-8")]
     return found[0] if len(found) == 1 else None
 
 
-def configure(file):
+def configure(program, file):
     """Only that file is built: a mutant in a header that all include would else cost minutes."""
+    # Without one for the unit tests, every program would be made whole.
+    chosen = {"IDEM_TESTS": "nothing", "IDEM_REDIS_TESTS": "", "IDEM_ONCEONLY_TESTS": "", program[1]: file}
     configured = command("cmake", "-S", tree, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Debug",
-                         "-DCMAKE_CXX_FLAGS_DEBUG=-O0", "-DIDEM_BUILD_EXAMPLES=OFF", f"-DIDEM_TESTS={file}", *launcher)
+                         "-DCMAKE_CXX_FLAGS_DEBUG=-O0", "-DIDEM_BUILD_EXAMPLES=OFF",
+                         *(f"-D{option}={value}" for option, value in chosen.items()), *launcher)
     if configured.returncode:
         sys.exit(configured.stdout)
 
 
-def build_tests():
-    return command("cmake", "--build", build, "--parallel", arguments.jobs, "--target", "idem_tests")
+def build_tests(program):
+    return command("cmake", "--build", build, "--parallel", arguments.jobs, "--target", pathlib.Path(program[2]).name)
 
 
-def run_test(test):
+def run_test(program, test):
     """True, False (red) or None: the name fits no test."""
     try:
-        result = subprocess.run([build / "tests" / "idem_tests", f"--test-case={test}"], stdin=subprocess.DEVNULL,
+        result = subprocess.run([build / program[2], f"--test-case={test}"], stdin=subprocess.DEVNULL,
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300, check=False)
     except subprocess.TimeoutExpired:
         return False
@@ -115,24 +124,25 @@ for mutant in mutants:
     path = tree / mutant.file
     original = path.read_text(encoding="utf-8")
     changed, count = re.subn(mutant.pattern, mutant.replacement, original)
-    file = test_file(mutant.test)
-    if file is not None:
-        configure(file)
-        built = build_tests()
+    place = place_of(mutant.test)
+    program = place[0] if place is not None else None
+    if program is not None:
+        configure(*place)
+        built = build_tests(program)
         if built.returncode:
             sys.exit("the tests don't build even without a mutant\n" + built.stdout)
     if count != 1:
         verdict = f"BROKEN: the pattern fits {count} places in {mutant.file}, not one"
-    elif file is None or run_test(mutant.test) is not True:
+    elif program is None or run_test(program, mutant.test) is not True:
         verdict = f"BROKEN: without the mutant there is no green test named {mutant.test}"
     else:
         path.write_text(changed, encoding="utf-8")
         try:
-            built = build_tests()
+            built = build_tests(program)
             if built.returncode:
                 verdict = "BROKEN: the mutant doesn't compile\n" + built.stdout
             else:
-                verdict = "survived" if run_test(mutant.test) else "killed"
+                verdict = "survived" if run_test(program, mutant.test) else "killed"
         finally:
             path.write_text(original, encoding="utf-8")
     print(f"{mutant.id}: {verdict}", flush=True)
