@@ -33,6 +33,9 @@ function(idem_batches target variable limit)
       math(EXPR number "${number} + 1")
       list(REMOVE_DUPLICATES includes)
       list(JOIN includes "" text)
+      # Which takes what is included for a header.
+      string(APPEND text "#if defined(__GNUC__) && !defined(__clang__)\n"
+                         "#pragma GCC diagnostic ignored \"-Wsubobject-linkage\"\n#endif\n")
       set(unit "${CMAKE_CURRENT_BINARY_DIR}/batches/${target}_${number}.cpp")
       file(CONFIGURE OUTPUT "${unit}" CONTENT "${text}${files}" @ONLY)
       list(APPEND units "${unit}")
