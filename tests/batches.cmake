@@ -1,9 +1,9 @@
 # Several test files as one translation unit: they share the headers and the code of idem that each would compile for
 # itself, which is most of what a test file costs.
 #
-# idem_batches(TARGET SOURCES-VARIABLE BYTES): puts batches in the place of the sources, where IDEM_TEST_BATCHED says so. There
-# a file stands in a namespace of its own, so that no two need to agree on names; what it includes is included before. A
-# file that opens idem's namespace, or has to be global for another reason and says so, stays alone.
+# idem_batches(TARGET SOURCES-VARIABLE BYTES): puts batches in the place of the sources, where IDEM_TEST_BATCHED says so.
+# There a file stands in a namespace of its own, so that no two need to agree on names; what it includes is included
+# before. A file that opens idem's namespace, or has to be global for another reason and says so, stays alone.
 # Fewer bytes make more batches for more processors, each of which compiles the code of idem that it uses.
 function(idem_batches target variable limit)
   if(NOT IDEM_TEST_BATCHED)
