@@ -48,10 +48,9 @@ struct Settings {
   std::string filter;
   int rounds = 5;
   double seconds = 0.3;
-  long sync_delay = 0;  // microseconds
 };
 
-long sync_delay = 0;
+long sync_delay = 0;  // microseconds; what the C library's functions below ask for
 
 /// What a slower disk would add.
 int delayed(long result) {
@@ -417,7 +416,7 @@ Settings parse(int argc, char** argv) {
     } else if (name == "--seconds") {
       settings.seconds = std::atof(value);
     } else if (name == "--sync-delay") {
-      settings.sync_delay = std::atol(value);
+      sync_delay = std::atol(value);
     } else {
       bench::give_up(argv[at], (std::string("is none of ") + known_options).c_str());
     }
@@ -442,8 +441,7 @@ extern "C" int msync(void* memory, std::size_t size, int flags) {
 
 int main(int argc, char** argv) {
   Settings settings = parse(argc, argv);
-  if (settings.sync_delay > 0) {
-    sync_delay = settings.sync_delay;
+  if (sync_delay > 0) {
     bench::require(::prctl(PR_SET_TIMERSLACK, 1UL) == 0, "prctl");  // not 50 microseconds more
     std::printf("every fdatasync, fsync and msync takes %ld microseconds longer\n", sync_delay);
   }

@@ -52,6 +52,14 @@ auto fast(Scene& scene) {
   };
 }
 
+/// The time, for a clock that is asked under the lock; two who hold it at once would be seen here.
+idem::TimePoint time_inside(Scene& scene) {
+  if (++scene.inside > 1) scene.most_inside = 2;
+  std::this_thread::yield();
+  --scene.inside;
+  return std::chrono::time_point_cast<std::chrono::microseconds>(std::chrono::system_clock::now());
+}
+
 [[gnu::noinline]] int throws() {
   throw std::runtime_error("no");
 }
@@ -429,13 +437,7 @@ TEST_CASE("T-82, T-18: while owners come and go, and the files of the dead are s
 TEST_CASE("T-18: where somebody takes the lock's file away, all find the same new one") {
   const Directory place;
   const Shared<Scene> scene;
-  // Called under the lock; two who hold it at once would be seen here.
-  const auto watching = [&] {
-    if (++scene->inside > 1) scene->most_inside = 2;
-    std::this_thread::yield();
-    --scene->inside;
-    return std::chrono::time_point_cast<std::chrono::microseconds>(std::chrono::system_clock::now());
-  };
+  const auto watching = [&] { return time_inside(*scene); };
   FileStore before(place.path(), quick(idem::Clock(watching)));
   REQUIRE(before.open().answer == Answer::ok);
   for (int way = 0; way < 2; ++way) {
@@ -468,19 +470,10 @@ namespace {
 void take_the_lock_away(int rounds) {
   const support::Directory place;  // on a disk: where a directory's times tell of a change, a look at them has to do
   const Shared<Scene> scene;
-  const auto inside = [&] {
-    if (++scene->inside > 1) scene->most_inside = 2;
-    std::this_thread::yield();
-    --scene->inside;
-  };
   std::vector<std::unique_ptr<Child>> children;
   for (int worker = 0; worker < 2; ++worker) {
     children.push_back(std::make_unique<Child>([&] {
-      const auto watching = [&] {
-        inside();
-        return std::chrono::time_point_cast<std::chrono::microseconds>(std::chrono::system_clock::now());
-      };
-      FileStore store(place.path(), quick(idem::Clock(watching)));
+      FileStore store(place.path(), quick(idem::Clock([&] { return time_inside(*scene); })));
       while (scene->go == 0) {
         const Reply reply = store.find(idem::make_key("nobody's"));
         // Replaced again and again, which says so, or looked at.
@@ -498,7 +491,7 @@ void take_the_lock_away(int rounds) {
     struct stat opened = {}, named = {};
     REQUIRE(::fstat(fd, &opened) == 0);
     if (::stat(path.c_str(), &named) == 0 && named.st_ino == opened.st_ino) {
-      inside();
+      time_inside(*scene);
       REQUIRE(::unlink(path.c_str()) == 0);
     }
     ::close(fd);

@@ -39,17 +39,6 @@ enum class Harm {
   tear,          ///< That call, a read or write, moves 5 bytes at most; all later calls fail.
 };
 
-struct Plan {
-  Harm harm = Harm::none;
-  unsigned at = 1;
-  int error = 0;
-  /// Each call is a point: also the third and later ones of a row of equal ones, and for `kill` those that only look.
-  bool every = false;
-  long only = -1;  ///< Of this system call, where there is one.
-  /// Gets all calls in order, where there is one and nothing is harmed.
-  std::vector<struct Made>* log = nullptr;
-};
-
 /// A call of the traced part, as it was begun.
 struct Made {
   long number = -1;
@@ -58,6 +47,17 @@ struct Made {
   unsigned long long offset = 0;  ///< Of pwrite.
   unsigned long long size = 0;
   int descriptor = -1;
+};
+
+struct Plan {
+  Harm harm = Harm::none;
+  unsigned at = 1;
+  int error = 0;
+  /// Each call is a point: also the third and later ones of a row of equal ones, and for `kill` those that only look.
+  bool every = false;
+  long only = -1;  ///< Of this system call, where there is one.
+  /// Gets all calls in order, where there is one and nothing is harmed.
+  std::vector<Made>* log = nullptr;
 };
 
 struct Seen {

@@ -216,12 +216,7 @@ inline Problem FileCore::grow(std::uint64_t needed) {
     if (Problem still = allocate(journal->fd.get(), state.allocated, size, settings.power)) return still;
   }
   // Nothing is written that isn't mapped: the next look at the file's size finds what is new.
-  const std::uint64_t before = state.allocated;
-  state.allocated = size;
-  if (size <= journal->map.size()) return {};
-  const Problem unmapped = remap();
-  if (unmapped) state.allocated = before;
-  return unmapped;
+  return has_size(size);
 }
 
 /// Writes what is in `buffer`. With power loss in mind by a system call: only what was written so is on disk after an

@@ -377,14 +377,16 @@ class FileCore {
     return problem;
   }
 
+  static constexpr std::int64_t longest_nap = 2000;  // microseconds
+
   /// Sleeps until the fdatasync that runs or is about to, or the next one, has ended, or for `micros`, or for no
   /// reason; then without `guard`, for which those who were woken together would queue up again. Who is woken to lead
   /// may find that another process did, and leaves the others to wake up by themselves.
-  void await_sync(std::unique_lock<std::mutex>& guard, bool this_one, std::int64_t micros = 2000) {
+  void await_sync(std::unique_lock<std::mutex>& guard, bool this_one, std::int64_t micros = longest_nap) {
     const Bell bell = sync_bells_[(syncs_ + (this_one ? 0 : 1)) % 2].bell();
     const std::uint32_t ticket = bell.ticket();
     guard.unlock();
-    bell.sleep(ticket, micros < 2000 ? micros : 2000);
+    bell.sleep(ticket, micros < longest_nap ? micros : longest_nap);
   }
 
   Problem remap();
