@@ -62,7 +62,7 @@ class Reach {
     return false;
   }
   static bool fail(Reason& why, const ReplyNode& error) noexcept {
-    why = Reason(advice_on(error.text)).add("the server said: ").add(error.text);
+    why = words_of(error.text);
     return false;
   }
 

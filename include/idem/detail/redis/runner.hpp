@@ -204,7 +204,7 @@ class Runner {
     const Trouble trouble = trouble_of(root.text);
     result.foreign = trouble == Trouble::foreign;
     // The code and the server's words; none of a record's, since no script puts them there.
-    result.why = Reason(advice_on(root.text)).add("the server said: ").add(root.text);
+    result.why = words_of(root.text);
     return trouble;
   }
 

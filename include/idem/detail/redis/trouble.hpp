@@ -2,6 +2,7 @@
 #pragma once
 
 #include <idem/detail/config.hpp>
+#include <idem/detail/redis/reason.hpp>
 
 #include <cstdint>
 #include <string_view>
@@ -49,6 +50,11 @@ inline std::string_view advice_on(std::string_view error) noexcept {
     return "the server's user lacks a right; RedisStore::open() says which: ";
   }
   return {};
+}
+
+/// A server's error in its own words, and what to do about it.
+inline Reason words_of(std::string_view error) noexcept {
+  return Reason(advice_on(error)).add("the server said: ").add(error);
 }
 
 }  // namespace detail::redis
