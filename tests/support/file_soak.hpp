@@ -318,9 +318,10 @@ class Soak {
 
   void finish() {
     board_->over = true;
+    // All of them, before any is waited for: one that stands still with the lock held keeps the others.
+    for (const Process& worker : workers_) ::kill(worker.pid, SIGCONT);
     const auto end = SteadyClock::now() + 60s;
     for (Process& worker : workers_) {
-      ::kill(worker.pid, SIGCONT);
       int status = 0;
       while (::waitpid(worker.pid, &status, WNOHANG) == 0) {
         if (SteadyClock::now() > end) {
