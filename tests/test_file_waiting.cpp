@@ -197,7 +197,7 @@ TEST_CASE("a wait ends also where whoever should have rung died between writing 
       if (core.look(key.digest(), found, why) != file::Look::found) return 2;
       found.stored.record.state = idem::State::completed;
       found.stored.record.finished_at = found.stored.record.started_at;
-      if (core.append_record(found.stored, found.owner, false)) return 3;
+      if (core.append_record(found.stored, found.owner, core.record_time(), false)) return 3;
       // As if it had died even before it said how far the journal goes: others find that out by themselves.
       if (!published) core.page.publish(before);
       ::raise(SIGKILL);

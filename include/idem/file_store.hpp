@@ -52,8 +52,8 @@ struct FileStoreOptions {
   /// Users of the directory's group may share it: files have mode 0660, the directory 2770, instead of 0600 and 0700.
   /// Whoever may write there may forge any record, and who may only open the file `lock` may hold the lock for ever.
   bool shared_group = false;
-  /// From which size on, in bytes, the journal is rewritten without what is superseded or expired, whenever it has
-  /// grown to twice what was left the last time. The thread that completes a call at that moment does it; others go on.
+  /// From which size on, in bytes, the journal is rewritten without what is superseded or expired, whenever that is
+  /// half of it. The thread that completes a call at that moment does it; others go on.
   std::size_t compact_at = std::size_t{16} << 20;
   /// By default the wall clock, kept from going backwards. Called with a lock held, so that it must not use the store.
   Clock clock = {};

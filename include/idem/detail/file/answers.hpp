@@ -17,6 +17,18 @@
 IDEM_BEGIN_NAMESPACE
 namespace detail::file {
 
+/// What `act` says; that there is no memory where it throws.
+template <class Act>
+Problem attempt(Act act) {
+  IDEM_TRY {
+    return act();
+  }
+  IDEM_CATCH_UNWIND
+  IDEM_CATCH_ALL {
+    return {"there is no memory"};
+  }
+}
+
 inline void refuse(Reply& reply, Answer answer, std::string_view why) {
   reply.answer = answer;
   reply.payload = {};

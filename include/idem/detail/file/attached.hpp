@@ -177,10 +177,10 @@ inline void pay_owed(Attached& here) {
     if (next.change == protocol::Change::none) return true;
     bool written = false;
     if (next.change == protocol::Change::erase) {
-      written = !core.append_erase(owed.key);
+      written = !core.append_erase(owed.key, now);
     } else {
       found.stored.record = next.next;
-      written = !core.append_record(found.stored, found.owner, false);
+      written = !core.append_record(found.stored, found.owner, now, false);
     }
     if (written) core.page.wake(owed.key);
     return written;

@@ -12,7 +12,6 @@
 #include <idem/detail/file/journal.hpp>
 #include <idem/detail/file/mapping.hpp>
 #include <idem/detail/file/os.hpp>
-#include <idem/detail/record_bytes.hpp>
 
 #include <cerrno>
 #include <cstddef>
@@ -152,7 +151,7 @@ class Compaction {
         ++left_behind_;
         continue;
       }
-      if (expired(frame)) continue;
+      if (has_expired(frame, now_)) continue;
       if (Problem problem = copy(frame)) return problem;
     }
     offsets_ = {};
@@ -306,15 +305,6 @@ class Compaction {
 
   static constexpr std::uint64_t small_tail = std::uint64_t{1} << 16;
   static constexpr std::size_t batch = std::size_t{1} << 20;
-
-  bool expired(const Frame& frame) const noexcept {
-    using namespace record_bytes_impl;
-    if (frame.content_size < head_size || held_by(frame) != Held::finished) return false;
-    Record record;
-    record.state = State::completed;
-    record.expires_at = time_at(frame.content + at_expires);
-    return protocol::expired(record, now_);
-  }
 
   Problem copy(const Frame& frame) {
     const std::size_t begin = buffer_.size();

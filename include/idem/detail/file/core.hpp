@@ -230,7 +230,7 @@ inline Problem FileCore::write_frame(std::uint64_t offset) noexcept {
   return {};
 }
 
-inline Problem FileCore::append(FrameType type, std::uint64_t sequence, const Id128& owner_id,
+inline Problem FileCore::append(FrameType type, std::uint64_t sequence, const Id128& owner_id, TimePoint now,
                                 const std::uint8_t* digest, bool claim) {
   in_order_ = false;
   // Nobody would read a frame with a lower one. Only a forged frame can have used them up.
@@ -240,7 +240,7 @@ inline Problem FileCore::append(FrameType type, std::uint64_t sequence, const Id
   head.type = type;
   head.sequence = sequence;
   head.durable_end = page.durable_end(journal->header.generation);
-  head.time = std::int64_t{record_time().time_since_epoch().count()};
+  head.time = std::int64_t{now.time_since_epoch().count()};
   head.owner = owner_id;
   finish_frame(buffer, 0, journal->seal, offset, head);
   head.content_size = load_le32(buffer.data() + frame_impl::at_content_size);

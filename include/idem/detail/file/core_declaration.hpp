@@ -218,18 +218,19 @@ class FileCore {
 
   std::uint64_t next_sequence() const noexcept { return state.last_sequence + 1; }
 
-  /// Appends a record, which becomes the key's. `claim`: room for its outcome is made sure of, too.
-  Problem append_record(const StoredRecord& stored, const Id128& owner_id, bool claim) {
+  /// Appends a record, which becomes the key's. `now`: the record_time() by which that was decided. `claim`: room for
+  /// its outcome is made sure of, too.
+  Problem append_record(const StoredRecord& stored, const Id128& owner_id, TimePoint now, bool claim) {
     buffer.clear();
     if (!put_record_frame(buffer, stored)) return {"the name or the result is too long for a record"};
-    return append(FrameType::record, next_sequence(), owner_id, stored.key.bytes, claim);
+    return append(FrameType::record, next_sequence(), owner_id, now, stored.key.bytes, claim);
   }
 
-  Problem append_erase(const Digest& digest) {
+  Problem append_erase(const Digest& digest, TimePoint now) {
     buffer.clear();
     begin_frame(buffer);
     buffer.append(digest.bytes, sizeof digest.bytes);
-    return append(FrameType::erase, next_sequence(), Id128{}, digest.bytes, false);
+    return append(FrameType::erase, next_sequence(), Id128{}, now, digest.bytes, false);
   }
 
   /// Waits until everything up to this frame is as durable as was asked for. Without the lock: the threads that wait
@@ -286,7 +287,9 @@ class FileCore {
   void publish() {
     {
       const std::lock_guard guard(sync_mutex_);
-      appended_ = {journal, state.end, state.last_sequence};
+      if (appended_.journal != journal) appended_.journal = journal;
+      appended_.end = state.end;
+      appended_.sequence = state.last_sequence;
     }
     readable_end.store(state.end, std::memory_order_release);
     page.time_seen(state.time);
@@ -348,7 +351,8 @@ class FileCore {
   Problem zero(std::uint64_t from, std::uint64_t to) const noexcept;
   Problem grow(std::uint64_t needed);
   Problem write_frame(std::uint64_t offset) noexcept;
-  Problem append(FrameType type, std::uint64_t sequence, const Id128& owner_id, const std::uint8_t* digest, bool claim);
+  Problem append(FrameType type, std::uint64_t sequence, const Id128& owner_id, TimePoint now,
+                 const std::uint8_t* digest, bool claim);
   Problem sync_now(const Appended& target);
 
   /// One thread at a time: the kernel tells each open file of a failure once, and two who ask at once would be told

@@ -9,6 +9,7 @@
 #include <idem/detail/file/attached.hpp>
 #include <idem/detail/file/compaction.hpp>
 #include <idem/detail/file/core.hpp>
+#include <idem/detail/file/garbage.hpp>
 #include <idem/detail/file/os.hpp>
 #include <idem/detail/file/owner_file.hpp>
 #include <idem/detail/record_bytes.hpp>
@@ -258,24 +259,16 @@ class Engine {
     if (core.indexed.load(std::memory_order_acquire) == 0) return;
     const std::uint64_t end = core.readable_end.load(std::memory_order_acquire);
     std::uint64_t due = core.compact_at.load(std::memory_order_relaxed);
-    // One thread tries; should it fail, as on a full disk, then once more when the journal has grown by a half.
+    // One thread looks; the next time an eighth later, or where it fails, as on a full disk, a half.
     if (end < due || !core.compact_at.compare_exchange_strong(due, end + end / 2)) return;
+    bool pays = false;
+    const Problem unknown = attempt([&] { return is_half_garbage(core, pays); });
+    if (!unknown && !pays) core.compact_at.store(end + end / 8);
+    if (!pays) return;
     if (compaction(Purpose::shrink).answer != Answer::ok) return;
     const std::uint64_t left = core.readable_end.load(std::memory_order_acquire);
     core.compact_at.store(2 * left > core.settings.compact_at ? 2 * left : core.settings.compact_at);
     core.sync_at.store(left + unsynced);
-  }
-
-  /// What `act` says; that there is no memory where it throws.
-  template <class Act>
-  static Problem attempt(Act act) {
-    IDEM_TRY {
-      return act();
-    }
-    IDEM_CATCH_UNWIND
-    IDEM_CATCH_ALL {
-      return {"there is no memory"};
-    }
   }
 
   /// The same with the lock held, once what is owed was done.
@@ -358,7 +351,7 @@ class Engine {
       return {};
     }
     if (core.page.poisoned()) return FileCore::poisoned();
-    if (Problem problem = write(core, key, digest, about, next, found, reply, done)) return problem;
+    if (Problem problem = write(core, key, digest, about, next, now, found, reply, done)) return problem;
     reply.answer = next.answer;
     reply.record = next.next;
     done.sequence = core.state.last_sequence;
@@ -367,8 +360,8 @@ class Engine {
   }
 
   static Problem write(FileCore& core, const Key& key, const Digest& digest, const About& about,
-                       const protocol::Transition& next, Found& found, Reply& reply, Done& done) {
-    if (next.change == protocol::Change::erase) return core.append_erase(digest);
+                       const protocol::Transition& next, TimePoint now, Found& found, Reply& reply, Done& done) {
+    if (next.change == protocol::Change::erase) return core.append_erase(digest, now);
     StoredRecord stored = found.stored;
     stored.record = next.next;
     stored.key = digest;
@@ -383,7 +376,7 @@ class Engine {
       stored.payload_size = 0;
     }
     if (!about.claims) {
-      Problem problem = core.append_record(stored, found.owner, false);
+      Problem problem = core.append_record(stored, found.owner, now, false);
       const bool loses = stored.payload_size != 0;
       if (!problem || !is_full(problem) || (!loses && stored.name.size() <= short_name)) return problem;
       // What became of it finds room, which was reserved with the claim, without its result and with the beginning of
@@ -391,13 +384,13 @@ class Engine {
       if (loses) stored.kind = PayloadKind::lost;
       stored.payload_size = 0;
       stored.name = stored.name.substr(0, short_name);
-      if (Problem still = core.append_record(stored, found.owner, false)) return still;
+      if (Problem still = core.append_record(stored, found.owner, now, false)) return still;
       if (loses) reply.payload = Payload(PayloadKind::lost, stored.payload, std::size_t{0});
       return {};
     }
     if (!core.owner.held()) return {"the owner file of this process is gone"};
     done.claimed = next.next.owner;
-    return core.append_record(stored, core.owner.id(), true);
+    return core.append_record(stored, core.owner.id(), now, true);
   }
 
   bool list(std::size_t number, Array<Digest>& keys) {
@@ -428,8 +421,9 @@ class Engine {
           Problem ignored;
           owner_gone = core.owner_alive(found.owner, ignored) == Alive::no;
         }
-        if (!decide(found, core.record_time(), owner_gone)) continue;
-        if (core.page.poisoned() || core.append_erase(keys[i])) {
+        const TimePoint now = core.record_time();
+        if (!decide(found, now, owner_gone)) continue;
+        if (core.page.poisoned() || core.append_erase(keys[i], now)) {
           complete = false;
           continue;
         }

@@ -97,6 +97,14 @@ class IndexTable {
     return removed;
   }
 
+  /// The place in some slot, or in the next one that isn't free. None where the table is empty.
+  Place place_near(std::uint64_t slot) const noexcept {
+    if (size_ == 0) return {};
+    std::size_t at = home(slot);
+    while (where(at) == 0) at = next(at);
+    return place_of(where(at));
+  }
+
   /// Calls `each(Place)` for all, in no order.
   template <class Each>
   void for_each(Each each) const {

@@ -59,6 +59,16 @@ inline Held held_by(const Frame& frame) noexcept {
   return abandoned ? Held::abandoned : Held::running;
 }
 
+/// Whether a record frame holds an outcome whose time is over.
+inline bool has_expired(const Frame& frame, TimePoint now) noexcept {
+  using namespace record_bytes_impl;
+  if (frame.content_size < head_size || held_by(frame) != Held::finished) return false;
+  Record record;
+  record.state = State::completed;
+  record.expires_at = time_at(frame.content + at_expires);
+  return protocol::expired(record, now);
+}
+
 /// How much room an outcome is sure to find. It holds a failure or a small result; where the disk is full, a larger one
 /// is recorded as completed without its result.
 inline constexpr std::uint64_t outcome_room = 1024;
