@@ -24,14 +24,6 @@ using namespace store_files;
 using idem::testing::ManualClock;
 using std::chrono::hours;
 
-std::uint64_t generation_of(const Directory& place) {
-  const Content journal = read(place / "journal");
-  file::JournalHeader header;
-  const char* why = nullptr;
-  REQUIRE(file::decode_header(journal.data(), journal.size(), header, why));
-  return header.generation;
-}
-
 /// Of each key the last record as it stands in the journal, with the frame's sequence, time and owner.
 std::map<std::string, std::string> last_records(const Directory& place) {
   const Content journal = read(place / "journal");
@@ -221,24 +213,6 @@ TEST_CASE("compactions lose nothing while four threads and two processes write")
   CHECK(!exists(place / "journal.old"));
   CHECK(!exists(place / "journal.next"));
   CHECK(FileStore::verify(place.path()).good());
-}
-
-TEST_CASE("a journal is compacted by itself when it has grown") {
-  Directory place;
-  const FileStoreOptions options = {.durability = Durability::process, .compact_at = 32768};
-  FileStore store(place.path(), options);
-  completed(store, "kept", "for ever");
-  for (int i = 0; i < 600; ++i) {
-    completed(store, "passing", std::string(100, 'p'));
-    REQUIRE(store.erase(key_of("passing")).answer == Answer::ok);
-  }
-  CHECK(generation_of(place) > 3);
-  CHECK(store.stats().bytes < 3 * 32768);
-  CHECK(payload_of(claim(store, "kept")) == "for ever");
-  // What is kept doesn't make it compact again and again.
-  const std::uint64_t before = generation_of(place);
-  for (int i = 0; i < 400; ++i) completed(store, "stays " + std::to_string(i), std::string(100, 's'));
-  CHECK(generation_of(place) - before <= 5);
 }
 
 TEST_CASE("one compactor at a time: others leave it alone, or say that somebody is at it") {

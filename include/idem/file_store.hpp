@@ -53,7 +53,7 @@ struct FileStoreOptions {
   /// Whoever may write there may forge any record, and who may only open the file `lock` may hold the lock for ever.
   bool shared_group = false;
   /// From which size on, in bytes, the journal is rewritten without what is superseded or expired, whenever that is
-  /// half of it. The thread that completes a call at that moment does it; others go on.
+  /// half of it. The thread that ends a call at that moment does it; others go on.
   std::size_t compact_at = std::size_t{16} << 20;
   /// By default the wall clock, kept from going backwards. Called with a lock held, so that it must not use the store.
   Clock clock = {};
@@ -319,16 +319,17 @@ class FileStore {
   using Found = detail::file::Found;
 
   Reply finish(const Key& key, const FinishRequest& request, State state) {
-    Reply reply = change(key, About{.owned = true, .source = &request.source}, [&](const Moment& at) {
+    return change(key, About{.owned = true, .source = &request.source}, [&](const Moment& at) {
       return protocol::finish(at.record, request.owner, state, at.now, request.ttl);
     });
-    if (engine_ != nullptr) engine_->maintain();
-    return reply;
   }
 
   template <class Decide>
   Reply change(const Key& key, const About& about, Decide decide) {
-    return engine_ != nullptr ? engine_->change(key, about, decide) : moved_from();
+    if (engine_ == nullptr) return moved_from();
+    Reply reply = engine_->change(key, about, decide);
+    if (!about.claims) engine_->maintain();  // not while a function waits to be started
+    return reply;
   }
 
   template <class Decide>

@@ -132,6 +132,15 @@ inline Content read(const std::string& path) {
   return Content(std::istreambuf_iterator<char>(in), {});
 }
 
+/// How often the journal was rewritten, and one.
+inline std::uint64_t generation_of(const Directory& place) {
+  const Content journal = read(place / "journal");
+  file::JournalHeader header;
+  const char* why = nullptr;
+  REQUIRE(file::decode_header(journal.data(), journal.size(), header, why));
+  return header.generation;
+}
+
 /// Over what is there, so that it stays the same file.
 inline void write(const std::string& path, const Content& content) {
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);

@@ -61,6 +61,7 @@ class Compaction {
     }
     if (Problem problem = look_around()) return problem;
     if (source_ == nullptr) return {};
+    if (Problem problem = list_snapshot()) return problem;
     if (Problem problem = copy_snapshot()) return problem;
     if (Problem problem = follow()) return problem;
     if (Problem problem = keep_old_journal()) return problem;
@@ -123,11 +124,26 @@ class Compaction {
     now_ = core_.record_time();
     // What has expired by this clock is gone: it must not be waited for again by one that was set back.
     core_.page.time_seen(std::int64_t{now_.time_since_epoch().count()});
-    for (IndexTable& table : core_.index.tables) {
-      table.for_each([this](Place place) { offsets_.push(place.offset); });
-    }
     // The mapping of the store may be replaced meanwhile; this one is the compaction's own.
     return map_.map(source_->fd.get(), cut_, false);
+  }
+
+  /// Some tables at a time, so that others get in between. What they supersede or erase meanwhile is missing here, and
+  /// follows with all else that was appended.
+  Problem list_snapshot() {
+    constexpr std::size_t at_a_time = std::size_t{1} << 16;
+    for (std::size_t number = 0; number < FileIndex::table_count;) {
+      if (Problem problem = core_.enter()) return problem;
+      const Leave leave{core_};
+      if (Problem problem = replaced(*source_)) return problem;
+      const std::size_t enough = offsets_.size() + at_a_time;
+      for (; number < FileIndex::table_count && offsets_.size() < enough; ++number) {
+        core_.index.tables[number].for_each([this](Place place) {
+          if (place.offset < cut_) offsets_.push(place.offset);
+        });
+      }
+    }
+    return {};
   }
 
   Problem copy_snapshot() {
@@ -166,7 +182,7 @@ class Compaction {
       {
         if (Problem problem = core_.enter()) return problem;
         const Leave leave{core_};
-        if (core_.journal->identity.inode != source_->identity.inode) return {"the journal was replaced meanwhile"};
+        if (Problem problem = replaced(*source_)) return problem;
         end = core_.state.end;
       }
       const std::uint64_t more = end - copied_;
@@ -196,7 +212,7 @@ class Compaction {
   Problem switch_over() {
     if (Problem problem = core_.enter()) return problem;
     const Leave leave{core_};
-    if (core_.journal->identity.inode != source_->identity.inode) return {"the journal was replaced meanwhile"};
+    if (Problem problem = replaced(*source_)) return problem;
     if (!cures_ && core_.page.poisoned()) return FileCore::poisoned();
     const std::uint64_t sequence = core_.next_sequence();
     if (Problem problem = copy_tail(core_.state.end)) return problem;
@@ -260,11 +276,17 @@ class Compaction {
     if (Problem problem = core_.sync_everything(cures_)) return problem;
     if (Problem problem = core_.enter()) return problem;
     const Leave leave{core_};
-    if (core_.journal->identity.inode != next_->identity.inode) return {"the journal was replaced meanwhile"};
+    if (Problem problem = replaced(*next_)) return problem;
     if (::unlinkat(core_.directory.get(), old_journal_name, 0) != 0 && errno != ENOENT) {
       return {"cannot remove the journal from before a compaction", errno};
     }
     return cures_ ? core_.cure() : Problem{};
+  }
+
+  /// What is wrong where another journal than this one is the store's by now. REQUIRES: entered.
+  Problem replaced(const JournalFile& expected) const noexcept {
+    if (core_.journal->identity.inode == expected.identity.inode) return {};
+    return {"the journal was replaced meanwhile"};
   }
 
   static Problem damaged() noexcept {
