@@ -21,6 +21,7 @@
 namespace file_compaction {
 
 using namespace store_files;
+using idem::Key;
 using idem::testing::ManualClock;
 using std::chrono::hours;
 
@@ -213,6 +214,48 @@ TEST_CASE("compactions lose nothing while four threads and two processes write")
   CHECK(!exists(place / "journal.old"));
   CHECK(!exists(place / "journal.next"));
   CHECK(FileStore::verify(place.path()).good());
+}
+
+TEST_CASE("what is erased or made anew while many records are listed is neither brought back nor lost") {
+  constexpr int keys = 140'000;  // more than are listed at a time
+  constexpr int touched = 15'000;
+  Directory place;
+  FileStore store(place.path(), with(Durability::process));
+  const auto name = [](int i) { return std::to_string(i); };
+  for (int i = 0; i < keys; ++i) {
+    const Key key = key_of(name(i));
+    const Reply taken = claim(store, name(i));
+    if (store.complete(key, outcome(taken.record.owner, "old")).answer != Answer::ok) FAIL("complete");
+  }
+  constexpr int writers = 6;
+  std::atomic<int> busy{writers};
+  std::atomic<int> refused{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < writers; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = t; i < touched; i += writers) {
+        if (store.erase(key_of(name(i))).answer != Answer::ok) ++refused;
+        if (i % 2 == 0) continue;
+        const Reply taken = claim(store, name(i));
+        if (store.complete(key_of(name(i)), outcome(taken.record.owner, "new")).answer != Answer::ok) ++refused;
+      }
+      --busy;
+    });
+  }
+  do {
+    CHECK(store.compact().answer == Answer::ok);
+  } while (busy != 0);
+  for (std::thread& thread : threads) thread.join();
+  CHECK(refused == 0);
+  FileStore fresh(place.path(), with(Durability::process));
+  int wrong = 0;
+  for (FileStore* each : {&store, &fresh}) {
+    for (int i = 0; i < keys; ++i) {
+      const std::string wanted = i >= touched ? "old" : i % 2 == 0 ? "" : "new";
+      if (payload_of(each->find(key_of(name(i)))) != wanted) ++wrong;
+    }
+  }
+  CHECK(wrong == 0);
 }
 
 TEST_CASE("one compactor at a time: others leave it alone, or say that somebody is at it") {
