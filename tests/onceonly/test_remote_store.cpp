@@ -7,11 +7,15 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <condition_variable>
 #include <map>
+#include <mutex>
 #include <set>
 #include <stdexcept>
 #include <string_view>
 #include <thread>
+#include <vector>
 
 #include "support.hpp"
 
@@ -435,6 +439,41 @@ TEST_CASE("a key that is slow to be claimed keeps no other's lease from being re
       {.lease = 3s}, store);
   CHECK(quick(1) == 1);
   CHECK(extended > 0);
+}
+
+TEST_CASE("leases are renewed side by side: one whose answer takes long costs no other its own") {
+  std::mutex mutex;
+  std::condition_variable changed;
+  int asking = 0;
+  int most = 0;
+  const auto respond = [&](const Request& asked) {
+    if (asked.url.find("/ai/extend") != std::string::npos) {
+      std::unique_lock lock(mutex);
+      most = (std::max)(most, ++asking);
+      changed.notify_all();
+      // Nobody gets an answer before four are waiting for one.
+      changed.wait_for(lock, 20s, [&] { return most >= 4; });
+      --asking;
+    }
+    return answer(200, Json{{"ok", true}, {"status", "acquired"}, {"lease_id", "l"}, {"version", 1}});
+  };
+  const Client client({.api_key = secret_key, .transport = std::make_shared<Respond>(Respond{respond})});
+  RemoteStore store(client);
+  std::vector<std::thread> callers;
+  for (int i = 0; i < 4; ++i) {
+    callers.emplace_back([&, i] {
+      auto guard = idem::idempotent<"f">(
+          [&](int n) {
+            std::unique_lock lock(mutex);
+            changed.wait_for(lock, 20s, [&] { return most >= 4; });
+            return n;
+          },
+          {.lease = 3s}, store);
+      guard.try_call(i);
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  CHECK(most == 4);
 }
 
 TEST_CASE("the keeper asks once, and not for longer than half of what is left of a lease") {

@@ -300,8 +300,8 @@ TEST_CASE("a lease without an end is neither renewed nor lost") {
 }
 
 TEST_CASE("RFT-12: a held lease is renewed again and again, and its watch knows until when it is sure") {
-  Scene scene;
   Watch watch;
+  Scene scene;
   REQUIRE(scene.add(1, &watch));
   CHECK(watch.sure == lease);
   for (std::size_t round = 1; round <= 20; ++round) {
@@ -316,8 +316,8 @@ TEST_CASE("RFT-12: a held lease is renewed again and again, and its watch knows 
 
 TEST_CASE("T-06 T-74: a lost lease is told in time while its renewal, and what is owed, hang") {
   for (const bool paying : {false, true}) {
-    Scene scene;
     Watch watch;
+    Scene scene;
     Gate gate;
     const auto hang = [&] { gate.pass(); };
     scene.engine.on_renew = [&](Renewal&, std::int64_t) { hang(); };
@@ -341,8 +341,8 @@ TEST_CASE("T-06 T-74: a lost lease is told in time while its renewal, and what i
 }
 
 TEST_CASE("T-06: no call of the engine may last longer than other leases can wait") {
-  Scene scene;
   Watch watch;
+  Scene scene;
   std::atomic<std::int64_t> renewing{0};
   std::atomic<std::int64_t> paying{0};
   scene.engine.on_renew = [&](Renewal& renewal, std::int64_t until) {
@@ -368,9 +368,9 @@ TEST_CASE("T-06: no call of the engine may last longer than other leases can wai
 }
 
 TEST_CASE("T-05 T-75: after a loss nothing more is asked of the store for that lease, and others go on") {
-  Scene scene;
   Watch lost;
   Watch kept;
+  Scene scene;
   scene.engine.on_renew = [&](Renewal& renewal, std::int64_t) {
     if (number_of(renewal.owner) == 1) {
       renewal.result = Result::stale;
@@ -396,8 +396,8 @@ TEST_CASE("T-05 T-75: after a loss nothing more is asked of the store for that l
 }
 
 TEST_CASE("T-07 RFT-12: while the store can't be reached the lease is held, and lost when it ends") {
-  Scene scene;
   Watch watch;
+  Scene scene;
   scene.engine.on_renew = [](Renewal&, std::int64_t) {};
   REQUIRE(scene.add(1, &watch));
   scene.time = 10 * second;
@@ -412,9 +412,9 @@ TEST_CASE("T-07 RFT-12: while the store can't be reached the lease is held, and 
 }
 
 TEST_CASE("a watch is called without a lock, and may use the keeper") {
-  Scene scene;
   Watch watch;
   Watch other;
+  Scene scene;
   watch.on_lost = [&] {
     scene.keeper->end(owner(1));
     CHECK(scene.add(2, &other));
@@ -427,9 +427,9 @@ TEST_CASE("a watch is called without a lock, and may use the keeper") {
 }
 
 TEST_CASE("a watch that blocks keeps no other lease from being renewed, and whoever ends its run waits for it") {
-  Scene scene;
   Watch watch;
   Watch other;
+  Scene scene;
   Gate gate;
   watch.on_lost = [&] { gate.pass(); };
   scene.engine.on_renew = [&](Renewal& renewal, std::int64_t) {
@@ -586,8 +586,8 @@ TEST_CASE("CORE-10: when the store ends, each debt is tried once more and no lon
 
 TEST_CASE("HIR-07 CXX-12: a child that was forked while the keeper works may destroy it") {
   for (int round = 0; round < 10; ++round) {
-    Scene scene;
     Watch watch;
+    Scene scene;
     scene.engine.on_pay = [](const Owed&, std::int64_t) { return false; };
     for (int i = 1; i < 50; ++i) REQUIRE(scene.add(i, &watch, 100'000));
     REQUIRE(scene.keeper->owe({digest(1), owner(1)}));

@@ -7,6 +7,7 @@
 #include <idem/onceonly/impl/digest_hash.hpp>
 #include <idem/protocol.hpp>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
@@ -31,10 +32,11 @@ struct LeaseEntry {
   std::string lease_id = {};
   std::int64_t version = 0;     ///< Of the lease, as the service counts; 0 where it doesn't say.
   std::int64_t sure_until = 0;  ///< By boot_micros(): the service can't have ended the lease before.
-  std::int64_t renew_at = 0;    ///< The same clock: when the keeper acts.
+  std::int64_t renew_at = 0;    ///< The same clock: when a keeper acts.
   Duration lease = {};
-  bool watched = false;       ///< The keeper renews it.
-  bool release_owed = false;  ///< The keeper gives it back.
+  bool watched = false;       ///< A keeper renews it.
+  bool release_owed = false;  ///< A keeper gives it back.
+  std::atomic<bool> in_hand{false};  ///< Without the mutex: a keeper is at it, or about to be.
 };
 
 /// Entries by digest, made when they're asked for and dropped when they say nothing.

@@ -12,9 +12,9 @@
 #include <idem/key.hpp>
 #include <idem/onceonly/check_lock_result.hpp>
 #include <idem/onceonly/impl/base64.hpp>
+#include <idem/onceonly/impl/keepers.hpp>
 #include <idem/onceonly/impl/lease_api.hpp>
 #include <idem/onceonly/impl/lease_table.hpp>
-#include <idem/onceonly/impl/quiet_thread.hpp>
 #include <idem/onceonly/impl/store_parts.hpp>
 #include <idem/onceonly/remote_options.hpp>
 #include <idem/payload.hpp>
@@ -31,7 +31,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -46,7 +45,7 @@ inline std::int64_t lease_seconds(Duration span) noexcept {
   return (std::max)(std::int64_t{3}, (std::min)(seconds_of(span), longest));
 }
 
-/// Shared by all copies of a store. Its thread renews leases and does what is owed.
+/// Shared by all copies of a store. Its threads renew leases and do what is owed.
 class RemoteCore {
  public:
   RemoteCore(LeaseApi service, RemoteStoreOptions with)
@@ -57,15 +56,11 @@ class RemoteCore {
     if (inherited()) {
       // A child of fork has no such thread, which may be waiting all the same.
       static_cast<void>(waiting_.release());
+      keepers_.abandon();
       return;
     }
-    {
-      const std::lock_guard lock(waiting_->mutex);
-      waiting_->ended = true;
-    }
     stopped_.request();
-    waiting_->woken.notify_all();
-    if (waiting_->keeper.joinable()) waiting_->keeper.join();
+    keepers_.end();
   }
 
   const LeaseApi api;
@@ -217,18 +212,15 @@ class RemoteCore {
     return reply;
   }
 
-  /// Has the keeper look after an entry from now on. False where it can't be started: nothing would renew the lease.
+  /// Has the keepers look after an entry from now on. False where there are none: nothing would renew the lease.
   bool keep() {
     IDEM_TRY {
-      const std::lock_guard lock(waiting_->mutex);
-      if (!waiting_->keeper.joinable()) waiting_->keeper = quiet_thread([this] { work(); });
-      waiting_->news = true;
+      keepers_.look();
     }
     IDEM_CATCH_UNWIND
     IDEM_CATCH_ALL {
       return false;
     }
-    waiting_->woken.notify_all();
     return true;
   }
 
@@ -257,31 +249,60 @@ class RemoteCore {
  private:
   static constexpr std::int64_t longest_sleep = 60'000'000;
   static constexpr std::int64_t soon = 50'000;
+  static constexpr std::size_t keepers_at_most = 8;
   static constexpr std::int64_t a_day = std::int64_t{24} * 3600 * 1'000'000;
 
-  void work() {
-    std::unique_lock lock(waiting_->mutex);
-    while (!waiting_->ended) {
-      waiting_->news = false;
-      lock.unlock();
-      std::int64_t next = idem::detail::boot_micros() + longest_sleep;
-      IDEM_TRY {
-        for (const std::shared_ptr<LeaseEntry>& entry : table.all()) next = (std::min)(next, look_after(entry));
-        table.sweep(idem::detail::boot_micros() - a_day);
+  using Job = std::shared_ptr<LeaseEntry>;
+  friend class Keepers<RemoteCore, Job>;
+
+  /// When a keeper has something to do for an entry.
+  std::int64_t due_at(const Job& shared, std::int64_t now) {
+    const LeaseTable::Locked entry = table.try_lock(shared);
+    // Whoever has it may be waiting for an answer, and others' leases don't.
+    if (!entry) return now + soon;
+    return entry->known && (entry->release_owed || entry->watched) ? entry->renew_at : now + longest_sleep;
+  }
+
+  std::int64_t find_due(std::vector<Job>& due) {
+    const std::int64_t now = idem::detail::boot_micros();
+    std::int64_t next = now + longest_sleep;
+    IDEM_TRY {
+      std::vector<Job> all = table.all();
+      due.reserve(all.size());
+      for (Job& entry : all) {
+        if (entry->in_hand.load()) continue;
+        const std::int64_t at = due_at(entry, now);
+        if (at > now) {
+          next = (std::min)(next, at);
+        } else {
+          entry->in_hand = true;
+          due.push_back(std::move(entry));
+        }
       }
-      IDEM_CATCH_ALL {
-        next = idem::detail::boot_micros() + 1'000'000;  // out of memory: soon again
-      }
-      lock.lock();
-      const std::int64_t pause = (std::max)(next - idem::detail::boot_micros(), std::int64_t{1000});
-      waiting_->woken.wait_for(lock, std::chrono::microseconds(pause),
-                               [this] { return waiting_->ended || waiting_->news; });
+      all.clear();
+      table.sweep(now - a_day);
     }
+    IDEM_CATCH_ALL {
+      next = (std::min)(next, now + 1'000'000);  // out of memory: soon again
+    }
+    return next;
+  }
+
+  std::int64_t look_after(const Job& shared) {
+    std::int64_t next = 0;
+    IDEM_TRY {
+      next = done_for(shared);
+    }
+    IDEM_CATCH_ALL {
+      next = idem::detail::boot_micros() + 1'000'000;
+    }
+    shared->in_hand = false;
+    return next;
   }
 
   /// Does what is due for one entry; gives when something will be next. The watch is told without the entry's lock, so
   /// that an owner who finishes meanwhile waits for the watch alone.
-  std::int64_t look_after(const std::shared_ptr<LeaseEntry>& shared) {
+  std::int64_t done_for(const Job& shared) {
     const std::int64_t now = idem::detail::boot_micros();
     bool lost = false;
     Ownership owner;
@@ -290,7 +311,6 @@ class RemoteCore {
     std::int64_t sure = 0;  // until when the lease was prolonged, if it was
     {
       const LeaseTable::Locked entry = table.try_lock(shared);
-      // Whoever has it may be waiting for an answer, and others' leases don't.
       if (!entry) return now + soon;
       if (!entry->known) return next;
       owner = entry->record.owner;
@@ -338,8 +358,8 @@ class RemoteCore {
     return next;
   }
 
-  /// Of the keeper's requests: it tries again by itself, and looks after others meanwhile. Not more than half of what
-  /// is left, so that there is time for another try.
+  /// Of the keepers' requests: they try again by themselves, and look after others meanwhile. Not more than half of
+  /// what is left, so that there is time for another try.
   Patience patience(const LeaseEntry& entry, std::int64_t now) const noexcept {
     const std::int64_t left = (std::max)((entry.sure_until - now) / 2, std::int64_t{100'000});
     return {&stopped_, true, std::chrono::microseconds(left)};
@@ -347,16 +367,13 @@ class RemoteCore {
 
   struct Waiting {
     std::mutex mutex = {};
-    std::condition_variable woken = {};
     std::condition_variable changed = {};
     std::uint64_t changes = 0;
-    bool ended = false;
-    bool news = false;
-    std::thread keeper = {};
   };
 
   Cancellation stopped_;
   std::unique_ptr<Waiting> waiting_ = std::make_unique<Waiting>();
+  Keepers<RemoteCore, Job> keepers_{*this, keepers_at_most};
   std::uint64_t generation_ = idem::detail::process_generation();
 };
 
