@@ -55,14 +55,14 @@ set(idem_compiled "callables_(arguments|forms)|claim_by_hand|codec_(concepts|exp
 string(APPEND idem_compiled "|memory_store|options")
 set(idem_optimised "crc32c|file_frame|guard_callers|hmac|memory_(hash|reclaim|store)|random|sha256")
 set(idem_addressed "claim_by_hand|codec_(fields|hostile)|conformance_(file|memory)|crc32c|guard_callers|memory_(reclaim|store)")
-string(APPEND idem_addressed "|file_(compaction|damage|frame|index|mapping|page|recovery|scan)|record_bytes|sha256|shared_object")
+string(APPEND idem_addressed "|file_(compaction|damage|frame|garbage|index|mapping|page|recovery|scan)|record_bytes|sha256|shared_object")
 set(idem_threaded "claim_threads|conformance_(file|memory)|file_(compaction|hand_over|waiting)|guard_callers|memory_(threads|waiting)")
 
 # Of the tests with a server those that read what it sent, and those that have threads; likewise of the client's.
 set(idem_redis_addressed "channel|conformance|listener|reader")
 set(idem_redis_threaded "channel_threads|conformance|lease_keeper|listener")
 set(idem_onceonly_addressed "answers")
-set(idem_onceonly_threaded "ai")
+set(idem_onceonly_threaded "ai|keepers")
 
 # What takes longer than a quarter of an hour: `tests/run sanitizers`.
 if(IDEM_TEST_SANITIZERS)
