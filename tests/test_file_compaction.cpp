@@ -21,7 +21,6 @@
 namespace file_compaction {
 
 using namespace store_files;
-using idem::Key;
 using idem::testing::ManualClock;
 using std::chrono::hours;
 
@@ -217,45 +216,45 @@ TEST_CASE("compactions lose nothing while four threads and two processes write")
 }
 
 TEST_CASE("what is erased or made anew while many records are listed is neither brought back nor lost") {
-  constexpr int keys = 30'000;  // more than are listed at a time
-  constexpr int touched = 6'000;
+  constexpr std::size_t keys = 3000;  // some tables of the index are listed at a time
+  constexpr std::size_t writers = 4;
+  constexpr std::uint64_t compactions = 25;
   Directory place;
-  FileStore store(place.path(), with(Durability::process));
-  const auto name = [](int i) { return std::to_string(i); };
-  for (int i = 0; i < keys; ++i) {
-    const Key key = key_of(name(i));
-    const Reply taken = claim(store, name(i));
-    if (store.complete(key, outcome(taken.record.owner, "old")).answer != Answer::ok) FAIL("complete");
-  }
-  constexpr int writers = 6;
-  std::atomic<int> busy{writers};
+  FileStore store(place.path(), {.durability = Durability::process, .compact_at = std::size_t{1} << 30});
+  const auto name = [](std::size_t key) { return "key " + std::to_string(key); };
+  std::vector<std::string> expected(keys, "old");  // empty: erased
+  for (std::size_t key = 0; key < keys; ++key) completed(store, name(key), "old");
+  std::atomic<bool> ending{false};
   std::atomic<int> refused{0};
   std::vector<std::thread> threads;
-  for (int t = 0; t < writers; ++t) {
+  for (std::size_t t = 0; t < writers; ++t) {
     threads.emplace_back([&, t] {
-      for (int i = t; i < touched; i += writers) {
-        if (store.erase(key_of(name(i))).answer != Answer::ok) ++refused;
-        if (i % 2 == 0) continue;
-        const Reply taken = claim(store, name(i));
-        if (store.complete(key_of(name(i)), outcome(taken.record.owner, "new")).answer != Answer::ok) ++refused;
+      for (std::size_t key = t, round = 1; !ending; key += writers) {
+        if (key >= keys) {
+          key = t;
+          ++round;
+        }
+        if (!expected[key].empty() && store.erase(key_of(name(key))).answer != Answer::ok) ++refused;
+        expected[key].clear();
+        if (key % 3 == 0) continue;
+        const std::string payload = std::to_string(round);
+        const Reply taken = claim(store, name(key));
+        if (store.complete(key_of(name(key)), outcome(taken.record.owner, payload)).answer != Answer::ok) ++refused;
+        expected[key] = payload;
       }
-      --busy;
     });
   }
-  do {
-    CHECK(store.compact().answer == Answer::ok);
-  } while (busy != 0);
+  for (std::uint64_t i = 0; i < compactions; ++i) CHECK(store.compact().answer == Answer::ok);
+  ending = true;
   for (std::thread& thread : threads) thread.join();
   CHECK(refused == 0);
+  CHECK(generation_of(place) == compactions + 1);
   FileStore fresh(place.path(), with(Durability::process));
-  int wrong = 0;
   for (FileStore* each : {&store, &fresh}) {
-    for (int i = 0; i < keys; ++i) {
-      const std::string wanted = i >= touched ? "old" : i % 2 == 0 ? "" : "new";
-      if (payload_of(each->find(key_of(name(i)))) != wanted) ++wrong;
+    for (std::size_t key = 0; key < keys; ++key) {
+      REQUIRE_MESSAGE(payload_of(each->find(key_of(name(key)))) == expected[key], key);
     }
   }
-  CHECK(wrong == 0);
 }
 
 TEST_CASE("one compactor at a time: others leave it alone, or say that somebody is at it") {

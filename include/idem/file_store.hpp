@@ -326,10 +326,7 @@ class FileStore {
 
   template <class Decide>
   Reply change(const Key& key, const About& about, Decide decide) {
-    if (engine_ == nullptr) return moved_from();
-    Reply reply = engine_->change(key, about, decide);
-    if (!about.claims) engine_->maintain();  // not while a function waits to be started
-    return reply;
+    return engine_ != nullptr ? engine_->change(key, about, decide) : moved_from();
   }
 
   template <class Decide>

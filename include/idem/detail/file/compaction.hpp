@@ -131,7 +131,7 @@ class Compaction {
   /// Some tables at a time, so that others get in between. What they supersede or erase meanwhile is missing here, and
   /// follows with all else that was appended.
   Problem list_snapshot() {
-    constexpr std::size_t at_a_time = std::size_t{1} << 13;
+    constexpr std::size_t at_a_time = 256;  // or one table, of which there are not many
     for (std::size_t number = 0; number < FileIndex::table_count;) {
       if (Problem problem = core_.enter()) return problem;
       const Leave leave{core_};

@@ -126,8 +126,6 @@ inline Problem FileCore::load_journal() {
   indexed.store(0, std::memory_order_release);
   replace_journal(std::move(file), &fresh);
   readable_end.store(next.end, std::memory_order_release);
-  const std::uint64_t twice = 2 * journal->header.snapshot_end;
-  compact_at.store(twice > settings.compact_at ? twice : settings.compact_at, std::memory_order_relaxed);
   state = next;
   return {};
 }

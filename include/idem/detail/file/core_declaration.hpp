@@ -96,7 +96,7 @@ class FileCore {
   std::atomic<bool> opened{false};
   std::atomic<std::uint64_t> sync_at{
       0};  // where nobody waits for the disk: the size at which it is synced all the same
-  std::atomic<std::uint64_t> compact_at;       // the journal's size at which compaction is tried next
+  std::atomic<std::uint64_t> compact_at;       // the size at which somebody looks whether to compact
   std::atomic<std::uint64_t> indexed{0};       // the sequence number up to which the index is complete
   std::atomic<std::uint64_t> readable_end{0};  // of the journal that is mapped; every indexed frame ends before it
 
@@ -276,6 +276,7 @@ class FileCore {
 
   /// Readers have to find the new journal under the same index: none is let in meanwhile. REQUIRES: entered.
   void replace_journal(std::shared_ptr<JournalFile> next, FileIndex* next_index) noexcept {
+    compact_at.store(next_look(settings.compact_at, next->header.snapshot_end), std::memory_order_relaxed);
     const ReaderGate::Closed closed(index.gate);
     journal.swap(next);
     if (next_index != nullptr) {

@@ -134,6 +134,7 @@ class Engine {
       refuse(reply, problem, here.core);
     }
     announce(here);
+    if (done.appended) maintain(about.claims);
     return reply;
   }
 
@@ -202,12 +203,13 @@ class Engine {
     IDEM_CATCH_ALL {}
   }
 
-  /// What has to be done from time to time, by whoever comes by.
-  void maintain() {
+  /// What has to be done from time to time, by whoever comes by. A claim, behind which a function waits to be started,
+  /// does it only where nothing else comes by for long.
+  void maintain(bool claims = false) {
     const NoCancellation shield;
     FileCore& core = current().core;
-    sync_if_due(core);
-    compact_if_due(core);
+    if (!claims) sync_if_due(core);
+    compact_if_due(core, claims ? 4 : 1);
   }
 
  private:
@@ -255,20 +257,20 @@ class Engine {
     static_cast<void>(core.sync_everything());
   }
 
-  void compact_if_due(FileCore& core) {
+  void compact_if_due(FileCore& core, std::uint64_t patience) {
     if (core.indexed.load(std::memory_order_acquire) == 0) return;
     const std::uint64_t end = core.readable_end.load(std::memory_order_acquire);
     std::uint64_t due = core.compact_at.load(std::memory_order_relaxed);
-    // One thread looks; the next time an eighth later, or where it fails, as on a full disk, a half.
-    if (end < due || !core.compact_at.compare_exchange_strong(due, end + end / 2)) return;
+    // One thread looks. Should compaction fail, as on a full disk, somebody tries again when there is a half more.
+    std::uint64_t mine = end + end / 2;
+    if (end / patience < due || !core.compact_at.compare_exchange_strong(due, mine)) return;
     bool pays = false;
-    const Problem unknown = attempt([&] { return is_half_garbage(core, pays); });
-    if (!unknown && !pays) core.compact_at.store(end + end / 8);
-    if (!pays) return;
-    if (compaction(Purpose::shrink).answer != Answer::ok) return;
+    if (attempt([&] { return is_half_garbage(core, pays); })) return;
+    if (pays && compaction(Purpose::shrink).answer != Answer::ok) return;
     const std::uint64_t left = core.readable_end.load(std::memory_order_acquire);
-    core.compact_at.store(2 * left > core.settings.compact_at ? 2 * left : core.settings.compact_at);
-    core.sync_at.store(left + unsynced);
+    if (pays) core.sync_at.store(left + unsynced);
+    // Unless another journal has come meanwhile, and with it its time.
+    core.compact_at.compare_exchange_strong(mine, next_look(core.settings.compact_at, left));
   }
 
   /// The same with the lock held, once what is owed was done.
@@ -286,6 +288,7 @@ class Engine {
   struct Done {
     std::uint64_t sequence = 0;  // has to be durable before the answer
     bool wakes = false;
+    bool appended = false;
     Ownership claimed = {};
   };
 
@@ -356,6 +359,7 @@ class Engine {
     reply.record = next.next;
     done.sequence = core.state.last_sequence;
     done.wakes = record != nullptr;
+    done.appended = true;
     return {};
   }
 

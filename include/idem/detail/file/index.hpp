@@ -97,13 +97,9 @@ class IndexTable {
     return removed;
   }
 
-  /// The place in some slot, or in the next one that isn't free. None where the table is empty.
-  Place place_near(std::uint64_t slot) const noexcept {
-    if (size_ == 0) return {};
-    std::size_t at = home(slot);
-    while (where(at) == 0) at = next(at);
-    return place_of(where(at));
-  }
+  std::size_t capacity() const noexcept { return capacity_; }
+  /// The place in a slot, if that isn't free. REQUIRES: slot < capacity().
+  Place place_at(std::size_t slot) const noexcept { return place_of(where(slot)); }
 
   /// Calls `each(Place)` for all, in no order.
   template <class Each>
@@ -205,6 +201,19 @@ struct FileIndex {
     std::size_t sum = 0;
     for (const IndexTable& table : tables) sum += table.size();
     return sum;
+  }
+
+  /// The place in one of all slots: which one a random number says, each as likely as another. None where it's free.
+  /// REQUIRES: nobody changes it meanwhile.
+  Place place_at(std::uint64_t random) const noexcept {
+    std::uint64_t slots = 0;
+    for (const IndexTable& table : tables) slots += table.capacity();
+    std::uint64_t slot = slots == 0 ? 0 : random % slots;
+    for (const IndexTable& table : tables) {
+      if (slot < table.capacity()) return table.place_at(static_cast<std::size_t>(slot));
+      slot -= table.capacity();
+    }
+    return {};
   }
 };
 

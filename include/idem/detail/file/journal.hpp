@@ -114,6 +114,7 @@ struct JournalState {
   std::uint64_t last_sequence = 0;
   std::int64_t time = 0;    ///< The latest in any frame.
   std::size_t running = 0;  ///< Records in progress that nobody abandoned.
+  std::uint64_t current = 0;  ///< Bytes of the frames that are their keys' last.
   Damage damage = {};       ///< The last one, where there is any.
   bool tail_checked = false;
 };
@@ -176,6 +177,19 @@ inline FrameFields fields_of(const std::uint8_t* frame) noexcept {
   return fields;
 }
 
+/// How many bytes a frame takes that was found to be one: none past `end` of what was read, whatever it says by now.
+inline std::uint64_t size_at(const JournalFile& file, std::uint64_t offset, std::uint64_t end) noexcept {
+  const std::uint64_t content_size = fields_of(file.data() + offset).content_size;
+  const std::uint64_t size = (frame_head_size + content_size + 7) / 8 * 8;
+  return size < end - offset ? size : end - offset;
+}
+
+/// At which size a journal that has `end` bytes now is looked at again, to see whether to rewrite it.
+inline std::uint64_t next_look(std::uint64_t least, std::uint64_t end) noexcept {
+  const std::uint64_t step = end / 8 > 4096 ? end / 8 : 4096;
+  return end + step > least ? end + step : least;
+}
+
 /// Puts one frame's meaning into the index and moves the state behind it. False where there is no memory for it.
 inline bool apply_frame(FileIndex& index, JournalState& state, const JournalFile& file, std::uint64_t offset,
                         const Frame& frame) noexcept {
@@ -190,10 +204,15 @@ inline bool apply_frame(FileIndex& index, JournalState& state, const JournalFile
       const Held held = held_by(frame);
       before = table.put(tag, Place{offset, held}, same);
       if (held == Held::running) ++state.running;
+      state.current += frame.size;
     } else {
       before = table.remove(tag, same, &index.gate);
     }
     if (before && before.held == Held::running) --state.running;
+    if (before) {
+      const std::uint64_t size = size_at(file, before.offset, state.end);
+      state.current -= size < state.current ? size : state.current;
+    }
   }
   state.end = offset + frame.size;
   state.last_sequence = frame.sequence;
