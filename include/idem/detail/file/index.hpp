@@ -208,10 +208,12 @@ struct FileIndex {
   Place place_at(std::uint64_t random) const noexcept {
     std::uint64_t slots = 0;
     for (const IndexTable& table : tables) slots += table.capacity();
-    std::uint64_t slot = slots == 0 ? 0 : random % slots;
+    if (slots == 0) return {};
+    std::uint64_t before = 0;
     for (const IndexTable& table : tables) {
+      const std::uint64_t slot = random % slots - before;
       if (slot < table.capacity()) return table.place_at(static_cast<std::size_t>(slot));
-      slot -= table.capacity();
+      before += table.capacity();
     }
     return {};
   }
