@@ -159,13 +159,22 @@ TEST_CASE("how long records are, and which table of the index they fall into, do
   CHECK(most < 5 * live / 2);
 }
 
-TEST_CASE("a store that is cleared gives its room back") {
-  World world;
-  world.complete("kept ", 0, 1000);
-  REQUIRE(world.store.compact().answer == Answer::ok);
-  REQUIRE(world.store.stats().bytes > 7 * least);
-  CHECK(world.store.clear() == 1000);
-  CHECK(world.store.stats().bytes < least);
+TEST_CASE("a store that is cleared or purged gives its room back, however long its records are") {
+  for (const std::size_t size : {std::size_t{1}, std::size_t{600}, std::size_t{8192}}) {
+    for (const bool purge : {false, true}) {
+      CAPTURE(size);
+      CAPTURE(purge);
+      World world;
+      for (int i = 0; i < 300; ++i) {
+        completed(world.store, "kept " + std::to_string(i), std::string(size, 'r'), hours(1));
+      }
+      REQUIRE(world.store.compact().answer == Answer::ok);
+      REQUIRE(world.store.stats().bytes > least);
+      world.clock.advance(hours(purge ? 2 : 0));
+      CHECK((purge ? world.store.purge({}).expired : world.store.clear()) == 300);
+      CHECK(world.store.stats().bytes < least);
+    }
+  }
 }
 
 TEST_CASE("claims alone, of owners that die one after the other, don't let the journal grow for ever") {

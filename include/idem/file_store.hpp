@@ -230,7 +230,7 @@ class FileStore {
                 ++(found.stored.record.state == State::in_progress ? result.in_doubt : result.expired);
               },
               [] {});
-    if (engine_ != nullptr) engine_->maintain();
+    if (engine_ != nullptr) engine_->tidy_up();
     return result;
   }
 
@@ -247,7 +247,7 @@ class FileStore {
         [&](const Found&) { removed += counts ? 1 : 0; }, [] {});
     if (engine_ == nullptr) return removed;
     if (!complete) engine_->warn("clear() couldn't remove every record: see stats()");
-    engine_->maintain();
+    engine_->tidy_up();
     return removed;
   }
 

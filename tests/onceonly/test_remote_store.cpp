@@ -8,6 +8,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <map>
 #include <mutex>
@@ -474,6 +475,51 @@ TEST_CASE("leases are renewed side by side: one whose answer takes long costs no
   }
   for (std::thread& caller : callers) caller.join();
   CHECK(most == 4);
+}
+
+TEST_CASE("a lease is renewed that was taken while the owner of the one before is told that it's lost") {
+  struct Slow : idem::LeaseWatch {
+    std::atomic<bool> told{false};
+    std::atomic<bool> open{false};
+    void lost() noexcept override {
+      told = true;
+      told.notify_all();
+      open.wait(false);
+    }
+    void renewed(idem::TimePoint) noexcept override {}
+  };
+  struct Counting : idem::LeaseWatch {
+    std::atomic<int> renewals{0};
+    void lost() noexcept override {}
+    void renewed(idem::TimePoint) noexcept override { ++renewals; }
+  };
+  std::atomic<int> extends{0};
+  std::atomic<int> leases{0};
+  const auto respond = [&](const Request& asked) {
+    const bool extend = asked.url.find("/ai/extend") != std::string::npos;
+    if (extend && ++extends == 1) return answer(409, Json{{"detail", "gone"}});
+    if (asked.url.find("/ai/lease") == std::string::npos) return answer(200, Json{{"ok", true}});
+    const int number = ++leases;
+    const std::string id = "l" + std::to_string(number);
+    return answer(200, Json{{"ok", true}, {"status", "acquired"}, {"lease_id", id}, {"version", number}});
+  };
+  Slow first;
+  Counting second;
+  const Client client({.api_key = secret_key, .transport = std::make_shared<Respond>(Respond{respond})});
+  RemoteStore store(client);
+  const idem::Key key = idem::make_key("f", 1);
+  idem::ClaimRequest asked = request();
+  asked.lease = 3s;
+  REQUIRE(store.claim(key, asked, &first).answer == Answer::acquired);
+  first.told.wait(false);
+  asked = request(true);
+  asked.lease = 3s;
+  CHECK(store.claim(key, asked, &second).answer == Answer::acquired);
+  const std::int64_t patience = idem::detail::boot_micros() + 20'000'000;
+  while (second.renewals == 0 && idem::detail::boot_micros() < patience) std::this_thread::yield();
+  CHECK(second.renewals > 0);
+  first.open = true;
+  first.open.notify_all();
 }
 
 TEST_CASE("the keeper asks once, and not for longer than half of what is left of a lease") {

@@ -298,6 +298,14 @@ inline Problem FileCore::cure() {
   return {};
 }
 
+inline void FileCore::sync_if_due() {
+  if (settings.power || indexed.load(std::memory_order_acquire) == 0) return;
+  const std::uint64_t end = readable_end.load(std::memory_order_acquire);
+  std::uint64_t due = sync_at.load(std::memory_order_relaxed);
+  if (end < due || !sync_at.compare_exchange_strong(due, end + unsynced)) return;
+  static_cast<void>(sync_everything());
+}
+
 /// REQUIRES: one thread at a time.
 inline Problem FileCore::sync_now(const Appended& target) {
   const std::uint64_t generation_of_journal = target.journal->header.generation;

@@ -274,6 +274,11 @@ class FileCore {
     return lead(guard);
   }
 
+  static constexpr std::uint64_t unsynced = std::uint64_t{8} << 20;
+  /// Also where an answer needn't survive a loss of power the durable end moves on, so that damage far back isn't taken
+  /// for a torn tail.
+  void sync_if_due();
+
   /// Readers have to find the new journal under the same index: none is let in meanwhile. REQUIRES: entered.
   void replace_journal(std::shared_ptr<JournalFile> next, FileIndex* next_index) noexcept {
     compact_at.store(next_look(settings.compact_at, next->header.snapshot_end), std::memory_order_relaxed);

@@ -205,11 +205,17 @@ class Engine {
 
   /// What has to be done from time to time, by whoever comes by. A claim, behind which a function waits to be started,
   /// does it only where nothing else comes by for long.
-  void maintain(bool claims = false) {
+  void maintain(bool claims) {
     const NoCancellation shield;
     FileCore& core = current().core;
-    if (!claims) sync_if_due(core);
+    if (!claims) core.sync_if_due();
     compact_if_due(core, claims ? 4 : 1);
+  }
+  /// The same after records were removed, whose frames may be long and what removes them is short.
+  void tidy_up() {
+    FileCore& core = current().core;
+    core.compact_at.store(core.settings.compact_at, std::memory_order_relaxed);
+    maintain(false);
   }
 
  private:
@@ -245,17 +251,6 @@ class Engine {
   static constexpr std::size_t batch = 128;
   static constexpr std::size_t short_name = 512;
   static_assert(frame_size(record_bytes_impl::head_size + sizeof(Digest) + short_name + 4) <= outcome_room);
-  static constexpr std::uint64_t unsynced = std::uint64_t{8} << 20;
-
-  /// Also where an answer needn't survive a loss of power the durable end moves on, so that damage far back isn't taken
-  /// for a torn tail.
-  static void sync_if_due(FileCore& core) {
-    if (core.settings.power || core.indexed.load(std::memory_order_acquire) == 0) return;
-    const std::uint64_t end = core.readable_end.load(std::memory_order_acquire);
-    std::uint64_t due = core.sync_at.load(std::memory_order_relaxed);
-    if (end < due || !core.sync_at.compare_exchange_strong(due, end + unsynced)) return;
-    static_cast<void>(core.sync_everything());
-  }
 
   void compact_if_due(FileCore& core, std::uint64_t patience) {
     if (core.indexed.load(std::memory_order_acquire) == 0) return;
@@ -268,7 +263,7 @@ class Engine {
     if (attempt([&] { return is_half_garbage(core, pays); })) return;
     if (pays && compaction(Purpose::shrink).answer != Answer::ok) return;
     const std::uint64_t left = core.readable_end.load(std::memory_order_acquire);
-    if (pays) core.sync_at.store(left + unsynced);
+    if (pays) core.sync_at.store(left + FileCore::unsynced);
     // Unless another journal has come meanwhile, and with it its time.
     core.compact_at.compare_exchange_strong(mine, next_look(core.settings.compact_at, left));
   }

@@ -32,7 +32,8 @@ struct Sample {
 /// Whether at least half of a journal is garbage: then no more is copied than is gained, and a journal is never much
 /// longer than twice what counts in it. (Rosenblum and Ousterhout, The Design and Implementation of a Log-Structured
 /// File System, 1992, section 3: what cleaning costs by the live share.) What is superseded is known; what has expired
-/// only a sample tells, which may miss a few long frames: by that a journal is rewritten once for each time it doubles.
+/// only a sample tells, which may miss a few long frames. Where these are live, a journal is rewritten once for each
+/// time it doubles; where they have expired, it may grow to twice what counts with them.
 inline bool is_half_garbage(const Load& load, const Sample& sample) noexcept {
   const std::uint64_t half = (load.end - journal_header_size) / 2;
   if (load.current <= half) return true;
@@ -57,10 +58,11 @@ inline Problem is_half_garbage(FileCore& core, bool& is) {
     journal = core.journal;
     now = core.record_time();
     load = {core.state.end, journal->header.snapshot_end, core.state.current};
+    const std::uint64_t slots = core.index.capacity();
     std::uint64_t random = load.end;
-    for (int i = 0; i < tries && chosen < enough; ++i) {
+    for (int i = 0; i < tries && chosen < enough && slots != 0; ++i) {
       random = random * 6364136223846793005u + 1442695040888963407u;  // Knuth's MMIX
-      const Place place = core.index.place_at(random >> 24);
+      const Place place = core.index.place_at((random >> 24) % slots);
       if (place) offsets[chosen++] = place.offset;
     }
   }

@@ -203,16 +203,19 @@ struct FileIndex {
     return sum;
   }
 
-  /// The place in one of all slots: which one a random number says, each as likely as another. None where it's free.
-  /// REQUIRES: nobody changes it meanwhile.
-  Place place_at(std::uint64_t random) const noexcept {
-    std::uint64_t slots = 0;
-    for (const IndexTable& table : tables) slots += table.capacity();
-    if (slots == 0) return {};
+  /// Of all tables together. REQUIRES: nobody changes it meanwhile.
+  std::uint64_t capacity() const noexcept {
+    std::uint64_t sum = 0;
+    for (const IndexTable& table : tables) sum += table.capacity();
+    return sum;
+  }
+
+  /// The place in a slot of all tables together, if that isn't free. REQUIRES: slot < capacity().
+  Place place_at(std::uint64_t slot) const noexcept {
     std::uint64_t before = 0;
     for (const IndexTable& table : tables) {
-      const std::uint64_t slot = random % slots - before;
-      if (slot < table.capacity()) return table.place_at(static_cast<std::size_t>(slot));
+      const std::uint64_t here = slot - before;
+      if (here < table.capacity()) return table.place_at(static_cast<std::size_t>(here));
       before += table.capacity();
     }
     return {};

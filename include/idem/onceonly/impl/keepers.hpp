@@ -24,9 +24,10 @@ namespace impl {
 /// or sleep. (Leader and followers: Schmidt, Stal, Rohnert and Buschmann, Pattern-Oriented Software Architecture 2.)
 ///
 /// `Owner` has `std::int64_t find_due(std::vector<Job>&)`, which finds what nobody has in hand, and
-/// `std::int64_t look_after(Job&)`. Neither throws, and both give the time of boot_micros() when to look again.
+/// `std::int64_t look_after(Job&)`. Neither throws, and both give the time of boot_micros() when to look again. What
+/// was found last is done first.
 ///
-/// Thread safety: `look` from any thread; `end` and `abandon` once, with nothing else at the same time.
+/// Thread safety: `look` from any thread, the keepers' own included; `end` and `abandon` once, by one thread.
 template <class Owner, class Job>
 class Keepers {
  public:
@@ -39,7 +40,7 @@ class Keepers {
   void look() {
     {
       const std::lock_guard lock(state_->mutex);
-      if (state_->threads.empty()) start();
+      if (state_->threads.empty() && !state_->ended) start();
       state_->news = true;
     }
     state_->looker.notify_one();

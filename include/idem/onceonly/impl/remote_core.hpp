@@ -250,61 +250,86 @@ class RemoteCore {
   static constexpr std::int64_t longest_sleep = 60'000'000;
   static constexpr std::int64_t soon = 50'000;
   static constexpr std::size_t keepers_at_most = 8;
-  static constexpr std::int64_t a_day = std::int64_t{24} * 3600 * 1'000'000;
+  static constexpr std::int64_t a_second = 1'000'000;
+  static constexpr std::int64_t a_day = 24 * 3600 * a_second;
 
-  using Job = std::shared_ptr<LeaseEntry>;
+  struct Job {
+    std::shared_ptr<LeaseEntry> entry = {};
+    std::int64_t ends = 0;  // when the lease does, as it was found
+  };
   friend class Keepers<RemoteCore, Job>;
 
   /// When a keeper has something to do for an entry.
-  std::int64_t due_at(const Job& shared, std::int64_t now) {
-    const LeaseTable::Locked entry = table.try_lock(shared);
+  std::int64_t due_at(Job& job, std::int64_t now) {
+    const LeaseTable::Locked entry = table.try_lock(job.entry);
     // Whoever has it may be waiting for an answer, and others' leases don't.
     if (!entry) return now + soon;
+    job.ends = entry->sure_until;
     return entry->known && (entry->release_owed || entry->watched) ? entry->renew_at : now + longest_sleep;
   }
 
+  /// Those whose lease ends first at the end.
   std::int64_t find_due(std::vector<Job>& due) {
     const std::int64_t now = idem::detail::boot_micros();
     std::int64_t next = now + longest_sleep;
     IDEM_TRY {
-      std::vector<Job> all = table.all();
+      std::vector<std::shared_ptr<LeaseEntry>> all = table.all();
       due.reserve(all.size());
-      for (Job& entry : all) {
+      for (std::shared_ptr<LeaseEntry>& entry : all) {
         if (entry->in_hand.load()) continue;
-        const std::int64_t at = due_at(entry, now);
+        Job job{std::move(entry)};
+        const std::int64_t at = due_at(job, now);
         if (at > now) {
           next = (std::min)(next, at);
         } else {
-          entry->in_hand = true;
-          due.push_back(std::move(entry));
+          job.entry->in_hand = true;
+          due.push_back(std::move(job));
         }
       }
-      all.clear();
+      std::sort(due.begin(), due.end(), [](const Job& a, const Job& b) { return a.ends > b.ends; });
       table.sweep(now - a_day);
     }
     IDEM_CATCH_ALL {
-      next = (std::min)(next, now + 1'000'000);  // out of memory: soon again
+      next = (std::min)(next, now + a_second);  // out of memory
     }
     return next;
   }
 
-  std::int64_t look_after(const Job& shared) {
+  std::int64_t look_after(Job& job) {
+    Ownership lost;
     std::int64_t next = 0;
     IDEM_TRY {
-      next = done_for(shared);
+      next = done_for(job.entry, lost);
     }
     IDEM_CATCH_ALL {
-      next = idem::detail::boot_micros() + 1'000'000;
+      next = put_off(job.entry);
     }
-    shared->in_hand = false;
+    job.entry->in_hand = false;
+    // Who changed it meanwhile told keepers that passed it over.
+    next = (std::min)(next, due_at(job, idem::detail::boot_micros()));
+    if (!lost.token) return next;
+    IDEM_TRY {
+      // Before the owner's own code runs, which takes as long as it likes: others may have the key by now.
+      keepers_.look();
+      watches.tell(lost);
+      changed();
+    }
+    IDEM_CATCH_ALL {}
     return next;
   }
 
-  /// Does what is due for one entry; gives when something will be next. The watch is told without the entry's lock, so
-  /// that an owner who finishes meanwhile waits for the watch alone.
-  std::int64_t done_for(const Job& shared) {
+  /// Out of memory: soon again.
+  std::int64_t put_off(const std::shared_ptr<LeaseEntry>& shared) {
+    const std::int64_t later = idem::detail::boot_micros() + a_second;
+    const LeaseTable::Locked entry = table.try_lock(shared);
+    if (entry) entry->renew_at = (std::max)(entry->renew_at, later);
+    return later;
+  }
+
+  /// Does what is due for one entry; gives when something will be next, and whose lease was lost. Watches are told
+  /// without the entry's lock, so that an owner who finishes meanwhile waits for the watch alone.
+  std::int64_t done_for(const std::shared_ptr<LeaseEntry>& shared, Ownership& lost) {
     const std::int64_t now = idem::detail::boot_micros();
-    bool lost = false;
     Ownership owner;
     std::int64_t next = now + longest_sleep;
     TimePoint until;
@@ -325,7 +350,7 @@ class RemoteCore {
           if (gone) entry->known = false;
           return next;
         }
-        entry->renew_at = now + 1'000'000;
+        entry->renew_at = now + a_second;
         return entry->renew_at;
       }
       if (!entry->watched) return next;
@@ -341,17 +366,14 @@ class RemoteCore {
         entry->watched = false;
         entry->record.abandoned = true;
         entry->sure_until = 0;
-        lost = true;
+        lost = owner;
       } else {
         // A tenth of what is left, so that several more tries come before the end.
         entry->renew_at = now + (std::max)((entry->sure_until - now) / 10, std::int64_t{50'000});
         next = entry->renew_at;
       }
     }
-    if (lost) {
-      watches.tell(owner);
-      changed();
-    } else if (sure != 0) {
+    if (sure != 0) {
       watches.renewed(owner, until);
       watches.sure_until(owner, sure);
     }
