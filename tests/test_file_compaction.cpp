@@ -192,19 +192,17 @@ TEST_CASE("compactions lose nothing while four threads and two processes write")
       --busy;
     });
   }
-  int compactions = 0;
+  // Not every one is done here: where somebody else compacts it is left to them.
   do {
-    if (store.compact().answer == Answer::ok) ++compactions;
-  } while (busy != 0);
+    CHECK(store.compact().answer == Answer::ok);
+  } while (busy != 0 || generation_of(place) < 4);
   for (std::thread& thread : threads) thread.join();
   CHECK(good == 4);
-  CHECK(compactions > 0);
   for (const pid_t child : children) {
     int status = 0;
     REQUIRE(::waitpid(child, &status, 0) == child);
     CHECK(status == 0);
   }
-  CHECK(generation_of(place) > 2);
   FileStore fresh(place.path(), with(Durability::power));
   for (FileStore* each : {&store, &reader, &fresh}) {
     for (int t = 0; t < 4; ++t) CHECK(holds(*each, "thread" + std::to_string(t) + ".", keys));
