@@ -169,20 +169,21 @@ TEST_CASE("what sentinels can't tell, or name wrongly, is unavailable by the dea
   options.master_name = "other";
   options.timeout = 200ms;
   RedisStore store(options);
-  const idem::Reply unknown = store.open();
-  CHECK(unknown.answer == Answer::unavailable);
-  CHECK_MESSAGE(unknown.message.find("knows no primary") != std::string::npos, unknown.message);
+  // Within so little time one may hear no more than what was known before, or nothing where the machine is busy.
+  const auto says = [&](const char* why) {
+    idem::Reply reply;
+    const bool said = process_support::eventually([&] {
+      reply = store.open();
+      REQUIRE(reply.answer == Answer::unavailable);
+      return reply.message.find(why) != std::string::npos;
+    });
+    CHECK_MESSAGE(said, reply.message);
+  };
+  says("knows no primary");
 
   // A sentinel that is wrong: what it names is a replica, and nothing is said to that.
   sentinel.command({"SENTINEL", "MONITOR", "other", "127.0.0.1", std::to_string(replica.port()), "1"});
-  idem::Reply wrong;
-  // Within its time one may hear no more than what the sentinel said before.
-  const bool told = process_support::eventually([&] {
-    wrong = store.open();
-    REQUIRE(wrong.answer == Answer::unavailable);
-    return wrong.message.find("isn't a primary") != std::string::npos;
-  });
-  CHECK_MESSAGE(told, wrong.message);
+  says("isn't a primary");
   CHECK(replica.calls("evalsha") + replica.calls("eval") == 0);
 
   options.sentinels = {"127.0.0.1:" + std::to_string(support::RedisServer::free_port())};
