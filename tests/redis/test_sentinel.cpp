@@ -86,9 +86,10 @@ TEST_CASE("RFT-09, RFT-15: a primary killed under load repeats no call where a r
   group.server(0).kill();
   const std::size_t second = group.await_failover_of(0);
   REQUIRE(load.progresses(500));
-  // No replica was ever asked.
-  const std::size_t other = 3 - second;
-  CHECK(group.server(other).calls("evalsha") + group.server(other).calls("eval") == 0);
+  // No replica was ever asked. On a busy machine the sentinels may depose the second one, too: then the third is none.
+  support::RedisServer& other = group.server(3 - second);
+  const long long asked = other.calls("evalsha") + other.calls("eval");
+  CHECK((asked == 0 || other.info("replication", "role") == "master"));
   load.stop();
   const RedisLoad::Tally tally = load.tally();
   MESSAGE("killed, min_replicas=1: ", support::summary(load, tally));
