@@ -205,6 +205,11 @@ inline void seal_at(std::uint8_t* frame, std::uint32_t content_size, const Frame
   store_le32(frame + at_crc, checksum(frame, frame_size(content_size), content_size, seal, offset));
 }
 
+/// frame_size() of a length that nobody has checked: in 64 bits it doesn't overflow.
+inline constexpr std::uint64_t unchecked_frame_size(std::uint32_t content_size) noexcept {
+  return (std::uint64_t{frame_head_size} + content_size + 7) / 8 * 8;
+}
+
 /// What read_frame() does but for the checksum: whether a whole frame can be at `offset`, and what its head says.
 inline bool plausible(const std::uint8_t* journal, std::uint64_t limit, std::uint64_t offset,
                       std::uint64_t last_sequence, Frame& out) noexcept {
@@ -214,7 +219,7 @@ inline bool plausible(const std::uint8_t* journal, std::uint64_t limit, std::uin
   // Read once: another process may write to the memory that is looked at.
   const std::uint32_t content_size = load_le32(head + at_content_size);
   if (content_size > max_content_size || content_size > limit - offset - frame_head_size) return false;
-  const std::uint64_t size = (std::uint64_t{frame_head_size} + content_size + 7) / 8 * 8;
+  const std::uint64_t size = unchecked_frame_size(content_size);
   if (size > limit - offset) return false;
   const std::uint8_t type = head[at_type];
   if (type < static_cast<std::uint8_t>(FrameType::record) || type > static_cast<std::uint8_t>(FrameType::seal)) {

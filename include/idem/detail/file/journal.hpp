@@ -179,8 +179,7 @@ inline FrameFields fields_of(const std::uint8_t* frame) noexcept {
 
 /// How many bytes a frame takes that was found to be one: none past `end` of what was read, whatever it says by now.
 inline std::uint64_t size_at(const JournalFile& file, std::uint64_t offset, std::uint64_t end) noexcept {
-  const std::uint64_t content_size = fields_of(file.data() + offset).content_size;
-  const std::uint64_t size = (frame_head_size + content_size + 7) / 8 * 8;
+  const std::uint64_t size = frame_impl::unchecked_frame_size(fields_of(file.data() + offset).content_size);
   return size < end - offset ? size : end - offset;
 }
 

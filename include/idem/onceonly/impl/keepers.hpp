@@ -10,6 +10,7 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -63,8 +64,6 @@ class Keepers {
   void abandon() noexcept { static_cast<void>(state_.release()); }
 
  private:
-  static constexpr std::int64_t longest_sleep = 60'000'000;
-
   struct State {
     std::mutex mutex = {};
     std::condition_variable looker = {};
@@ -104,7 +103,7 @@ class Keepers {
   void look_out(std::unique_lock<std::mutex>& lock) {
     state_->looking = true;
     state_->news = false;
-    state_->look_at = idem::detail::boot_micros() + longest_sleep;
+    state_->look_at = (std::numeric_limits<std::int64_t>::max)();
     lock.unlock();
     std::vector<Job> found;
     const std::int64_t next = owner_.find_due(found);
